@@ -1,0 +1,41 @@
+# make demo and make test are the two commands of the README: both work on a fresh machine with Python 3.11,
+# make and a package index.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.edgeml-installed
+
+.PHONY: dev demo test lint types layers bench clean
+
+dev: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e ".[all]" --group dev
+	ln -sfn ../converters edgeml/converters
+	ln -sfn ../runtimes edgeml/runtimes
+	ln -sfn ../targets edgeml/targets
+	touch $(STAMP)
+
+demo: dev
+	$(BIN)/edgeml demo
+
+test: dev
+	$(BIN)/python -m pytest
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev
+	$(BIN)/mypy
+
+layers: dev
+	$(BIN)/lint-imports
+
+bench: dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info edgeml/converters edgeml/runtimes edgeml/targets

@@ -1,0 +1,16 @@
+"""Estimator -> program. Importing a module here registers its converters; ``to_program`` is the way in.
+
+Add an estimator by writing one decorated function in the file of its kind: see registry.py.
+"""
+
+from importlib import import_module
+
+from edgeml.converters.block import Block
+from edgeml.converters.convert import Returns, to_program
+from edgeml.converters.registry import CONVERTERS, Conversion, Outputs, converter
+
+__all__ = ["CONVERTERS", "Block", "Conversion", "Outputs", "Returns", "converter", "to_program"]
+
+# One line a file of converters; a new file is entered here.
+for _module in ("scaling",):
+    import_module(f"edgeml.converters.{_module}")

@@ -1,0 +1,50 @@
+"""From a fitted pipeline and its schema to a program: the one entry point of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeml.converters.block import Block
+from edgeml.converters.registry import Conversion, Outputs
+from edgeml.errors import UnsupportedEstimatorError
+from edgeml.ir import Builder, Program, Value
+from edgeml.ir.program import Form
+from edgeml.schema import MATRIX, Schema
+
+# What a method returns: form, and NumPy dtype as a string. Found by calling the pipeline on the sample.
+Returns = Mapping[str, tuple[Form, str]]
+
+
+def to_program(pipeline: Any, schema: Schema, returns: Returns) -> Program:
+    """Convert a fitted estimator.
+
+    ``returns`` has one entry for each method the pipeline has, which becomes an output of the program. Raises
+    CompileError, naming the step, when an estimator, a parameter or a method cannot be honoured.
+    """
+    builder = Builder()
+    if schema.form == "matrix":
+        block = Block(builder.input(MATRIX, schema.kind, len(schema.columns)))
+    else:
+        # A column of kind "any" has no place in a program; the stand-in is dropped by the first pass, or, when a
+        # converter reads it, named in the error of Block.matrix.
+        kinds = {c.name: "string" if c.kind == "any" else c.kind for c in schema.columns}
+        block = Block(*(builder.input(name, kind) for name, kind in kinds.items()), names=schema.names)  # type: ignore[arg-type]
+    outputs = Conversion(builder).convert(pipeline, block, "")
+    for method, (form, dtype) in returns.items():
+        builder.output(method, _values(builder, pipeline, outputs, method), form, dtype)
+    return builder.finish()
+
+
+def _values(builder: Builder, pipeline: Any, outputs: Outputs, method: str) -> list[Value]:
+    if method == "predict_log_proba" and method not in outputs and "predict_proba" in outputs:
+        proba = outputs["predict_proba"]
+        assert isinstance(proba, Value)
+        return [builder.log(proba)]
+    if method not in outputs:
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__} has the method {method}, which its converter does not give",
+            "report it: every method of a supported estimator is meant to compile",
+        )
+    result = outputs[method]
+    return list(result.values) if isinstance(result, Block) else [result]

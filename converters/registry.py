@@ -1,0 +1,153 @@
+"""How an estimator meets its converter: one decorated function an estimator, matched by library and class name.
+
+A converter receives the estimator and the Block it would get as ``X``, and returns what each method of the estimator
+returns. The decorator states which parameters the function honours and which have no bearing on new rows; a parameter
+that is in neither list and is not at its default is refused by name, so nothing is dropped in silence, not even by a
+newer scikit-learn. No estimator's library is imported here.
+
+    @converter("sklearn.MaxAbsScaler", honours=("clip",), ignores=("copy",))
+    def max_abs_scaler(c: Conversion, est: Any, X: Block) -> Outputs:
+        x = X.matrix(c, est, allow_nan=True)
+        return {"transform": Block(x / est.scale_)}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters.block import Block
+from edgeml.errors import NotFittedError, UnsupportedEstimatorError, UnsupportedParameterError
+from edgeml.ir import Builder, Value
+
+# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value.
+Outputs = Mapping[str, "Value | Block"]
+Convert = Callable[["Conversion", Any, Block], Outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters."""
+
+    key: str
+    convert: Convert
+    honours: frozenset[str]
+    ignores: frozenset[str]
+    note: str
+
+
+CONVERTERS: dict[str, Converter] = {}
+
+
+def converter(
+    *keys: str, honours: Iterable[str] = (), ignores: Iterable[str] = (), note: str = ""
+) -> Callable[[Convert], Convert]:
+    """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table."""
+
+    def register(convert: Convert) -> Convert:
+        for key in keys:
+            if key in CONVERTERS:
+                raise ValueError(f"two converters for {key}")
+            CONVERTERS[key] = Converter(key, convert, frozenset(honours), frozenset(ignores), note)
+        return convert
+
+    return register
+
+
+def key_of(est: Any) -> str:
+    """Registry key of an estimator: top-level package and class name."""
+    cls = type(est)
+    return f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}"
+
+
+def fallback(c: Conversion, est: Any, X: Block) -> Outputs:
+    """Replaced by skl2onnx.py when it is imported; refuses until then."""
+    raise refuse_estimator(c, est)
+
+
+def refuse_estimator(c: Conversion, est: Any) -> UnsupportedEstimatorError:
+    """The error for an estimator that has no converter."""
+    return UnsupportedEstimatorError(
+        f"step {c.builder.origin or 'pipeline'}: no converter for {type(est).__module__}.{type(est).__qualname__}",
+        "replace the step by a supported estimator (README, supported estimators), or register one with "
+        "edgeml.converters.converter",
+    )
+
+
+class Conversion:
+    """State of one conversion, handed to every converter: the builder, and the way to convert nested estimators."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+
+    def convert(self, est: Any, X: Block, step: str) -> Outputs:
+        """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
+        with self.builder.step(step) if step else nullcontext():
+            check_fitted(est, self.builder.origin)
+            entry = CONVERTERS.get(key_of(est))
+            if entry is None:
+                return fallback(self, est, X)
+            _check_parameters(self, entry, est)
+            return entry.convert(self, est, X)
+
+    def refuse(self, est: Any, parameter: str, value: object, remedy: str) -> UnsupportedParameterError:
+        """The error for a parameter value that cannot be honoured; the converter raises it."""
+        return UnsupportedParameterError(
+            f"step {self.builder.origin}: {type(est).__name__}({parameter}={value!r}) cannot be compiled", remedy
+        )
+
+    def labels(self, index: Value, classes: Any) -> Value:
+        """Class labels by position in ``classes_``, in their own type."""
+        classes = np.asarray(classes)
+        if classes.dtype.kind in "OUS":
+            if not all(isinstance(label, str) for label in classes.tolist()):
+                return self.builder.take(index, _plain_labels(self, classes))
+            return self.builder.take(index, tuple(str(label) for label in classes))
+        return self.builder.take(index, _plain_labels(self, classes))
+
+
+def _plain_labels(c: Conversion, classes: Any) -> Any:
+    """Labels of numbers or bools as an array of an IR dtype."""
+    values = np.asarray(classes.tolist())
+    kinds = {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}
+    if values.dtype.kind not in kinds:
+        raise UnsupportedParameterError(
+            f"step {c.builder.origin}: class labels of type {sorted({type(v).__name__ for v in classes.tolist()})}",
+            "use str, int, float or bool labels of one type",
+        )
+    return values.astype(kinds[values.dtype.kind])
+
+
+def check_fitted(est: Any, origin: str) -> None:
+    """Raise NotFittedError unless scikit-learn itself holds the estimator for fitted."""
+    from sklearn.exceptions import NotFittedError as SklearnNotFitted
+    from sklearn.utils.validation import check_is_fitted
+
+    if inspect.isclass(est) or not hasattr(est, "fit"):
+        raise UnsupportedEstimatorError(
+            f"step {origin}: {est!r} is not an estimator", "pass a fitted scikit-learn pipeline or estimator object"
+        )
+    try:
+        check_is_fitted(est)
+    except SklearnNotFitted:
+        raise NotFittedError(
+            f"step {origin}: {type(est).__name__} is not fitted", "call fit on the pipeline before compiling it"
+        ) from None
+
+
+def _check_parameters(c: Conversion, entry: Converter, est: Any) -> None:
+    known = entry.honours | entry.ignores
+    defaults = inspect.signature(type(est).__init__).parameters
+    for name, value in est.get_params(deep=False).items():
+        if name in known:
+            continue
+        default = defaults[name].default if name in defaults else inspect.Parameter.empty
+        if default is inspect.Parameter.empty or not (value is default or value == default):
+            raise c.refuse(
+                est, name, value, f"leave {name} at its default, or report the parameter: this version does not know it"
+            )

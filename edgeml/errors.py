@@ -1,0 +1,234 @@
+"""Every exception of EdgeML, in one tree.
+
+Each message states the cause and then the remedy, and names the column, estimator, parameter or file member.
+The command line exits with ``exit_code``: 1 when a check said no, 2 for bad usage or input, 3 for a fault of ours.
+
+EdgeMLError
+├── CompileError                     a pipeline could not become a bundle; nothing was written
+│   ├── NotFittedError               the pipeline, or a step of it, is not fitted
+│   ├── UnsupportedEstimatorError    no converter, and skl2onnx has none either
+│   ├── UnsupportedParameterError    an estimator has a parameter value that cannot be honoured
+│   ├── SampleError                  the sample does not fit the pipeline, or is too small
+│   ├── PipelineFileError            the pipeline file cannot be read or is not trusted
+│   ├── FormatError                  a format was asked for that cannot express the pipeline
+│   └── ParityError                  the compiled artifact and scikit-learn disagree
+├── ProgramError                     an illegal program: a fault of ours
+│   └── PassError                    a pass broke the program: names the pass and those before it
+├── InputError (ValueError)          rows handed to a model are not what its schema says
+│   ├── MissingColumnError
+│   ├── ExtraColumnError
+│   ├── ColumnTypeError              a value of the wrong type: a string where a number is due
+│   ├── ShapeError                   wrong number of columns or dimensions
+│   ├── EmptyInputError              zero rows
+│   ├── UnknownCategoryError         a category the encoder was told to refuse
+│   └── NonFiniteError               NaN or infinity where scikit-learn refuses it
+├── BundleError                      a bundle file cannot be trusted or read
+│   ├── NotABundleError              not a ZIP file, or no manifest
+│   ├── TruncatedBundleError
+│   ├── BundleVersionError           written by a newer format version
+│   ├── MemberError                  a member is missing, duplicated, misnamed, oversized or misplaced
+│   │   ├── DuplicateMemberError
+│   │   ├── MemberNameError          path traversal, absolute or odd names
+│   │   ├── MemberSizeError          sizes or offsets that do not add up, or over the limit
+│   │   ├── EncryptedMemberError
+│   │   ├── CompressedMemberError    members are stored, never compressed: no ZIP bombs
+│   │   ├── MissingMemberError
+│   │   └── UnlistedMemberError      a member the manifest does not list
+│   ├── DigestError                  bytes that do not match the manifest's SHA-256
+│   ├── ManifestError                JSON that is malformed or lacks what the format asks
+│   ├── ArrayError                   a raw array with a wrong dtype, shape or offset
+│   └── SignatureError               missing, malformed or wrong signature
+│       ├── NotSignedError
+│       └── WrongSignatureError
+├── KeyFileError                     a key file that cannot be read or is of the wrong kind
+├── VerificationError                golden rows gave other answers on this machine
+└── EngineError
+    ├── UnknownEngineError
+    ├── EngineNotInstalledError      says the pip command
+    └── EngineNotInBundleError       the bundle has no artifact for that engine, and why
+"""
+
+from __future__ import annotations
+
+
+class EdgeMLError(Exception):
+    """Base of every EdgeML exception. ``cause`` and ``remedy`` are kept apart for tools."""
+
+    exit_code = 3
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        self.cause = cause
+        self.remedy = remedy
+        super().__init__(f"{cause}\n{remedy}" if remedy else cause)
+
+    def __reduce__(self) -> tuple[type[EdgeMLError], tuple[str, str]]:
+        # Exceptions cross process borders (parity workers, pytest-xdist): keep both halves.
+        return (type(self), (self.cause, self.remedy))
+
+
+class CompileError(EdgeMLError):
+    exit_code = 2
+
+
+class NotFittedError(CompileError):
+    pass
+
+
+class UnsupportedEstimatorError(CompileError):
+    pass
+
+
+class UnsupportedParameterError(CompileError):
+    pass
+
+
+class SampleError(CompileError):
+    pass
+
+
+class PipelineFileError(CompileError):
+    pass
+
+
+class FormatError(CompileError):
+    pass
+
+
+class ParityError(CompileError):
+    exit_code = 1
+
+
+class ProgramError(EdgeMLError):
+    pass
+
+
+class PassError(ProgramError):
+    pass
+
+
+class InputError(EdgeMLError, ValueError):
+    exit_code = 2
+
+
+class MissingColumnError(InputError):
+    pass
+
+
+class ExtraColumnError(InputError):
+    pass
+
+
+class ColumnTypeError(InputError):
+    pass
+
+
+class ShapeError(InputError):
+    pass
+
+
+class EmptyInputError(InputError):
+    pass
+
+
+class UnknownCategoryError(InputError):
+    pass
+
+
+class NonFiniteError(InputError):
+    pass
+
+
+class BundleError(EdgeMLError):
+    exit_code = 2
+
+
+class NotABundleError(BundleError):
+    pass
+
+
+class TruncatedBundleError(BundleError):
+    pass
+
+
+class BundleVersionError(BundleError):
+    pass
+
+
+class MemberError(BundleError):
+    pass
+
+
+class DuplicateMemberError(MemberError):
+    pass
+
+
+class MemberNameError(MemberError):
+    pass
+
+
+class MemberSizeError(MemberError):
+    pass
+
+
+class EncryptedMemberError(MemberError):
+    pass
+
+
+class CompressedMemberError(MemberError):
+    pass
+
+
+class MissingMemberError(MemberError):
+    pass
+
+
+class UnlistedMemberError(MemberError):
+    pass
+
+
+class DigestError(BundleError):
+    pass
+
+
+class ManifestError(BundleError):
+    pass
+
+
+class ArrayError(BundleError):
+    pass
+
+
+class SignatureError(BundleError):
+    exit_code = 1
+
+
+class NotSignedError(SignatureError):
+    pass
+
+
+class WrongSignatureError(SignatureError):
+    pass
+
+
+class KeyFileError(EdgeMLError):
+    exit_code = 2
+
+
+class VerificationError(EdgeMLError):
+    exit_code = 1
+
+
+class EngineError(EdgeMLError):
+    exit_code = 2
+
+
+class UnknownEngineError(EngineError):
+    pass
+
+
+class EngineNotInstalledError(EngineError):
+    pass
+
+
+class EngineNotInBundleError(EngineError):
+    pass

@@ -1,0 +1,284 @@
+"""Builds programs the way NumPy code reads: values have operators, and the Builder has one method an op.
+
+``Builder`` appends nodes and types each at once, so an illegal operation fails where it is written. Dtypes follow
+NumPy's promotion: two values of different dtype meet in the common one, an array constant promotes like an array, a
+Python number takes the value's dtype. Every converter and pass that adds operations goes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from edgeml.errors import ProgramError
+from edgeml.ir.ops import OPS
+from edgeml.ir.program import Attr, Dtype, Form, Input, Node, Output, Program, ValueType
+
+
+
+class Value:
+    """A value of the program being built. Arithmetic and comparisons add nodes; see Builder for the rest."""
+
+    __slots__ = ("builder", "id", "type")
+    __array_ufunc__ = None  # so that `array - value` comes to our reflected operator
+    __hash__ = object.__hash__
+
+    def __init__(self, builder: Builder, id: int, type: ValueType) -> None:
+        self.builder, self.id, self.type = builder, id, type
+
+    @property
+    def width(self) -> int:
+        return self.type.width
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        return f"Value(%{self.id}: {self.type})"
+
+    def __add__(self, other: Any) -> Value:
+        return self.builder.binary("Add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return self.builder.binary("Add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return self.builder.binary("Sub", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return self.builder.binary("Sub", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return self.builder.binary("Mul", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return self.builder.binary("Mul", other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return self.builder.binary("Div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return self.builder.binary("Div", other, self)
+
+    def __neg__(self) -> Value:
+        return self.builder.op("Neg", self)
+
+    def __lt__(self, other: Any) -> Value:
+        return self.builder.binary("Less", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return self.builder.binary("LessEqual", self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return self.builder.binary("Greater", self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return self.builder.binary("GreaterEqual", self, other)
+
+    def __eq__(self, other: Any) -> Value:  # type: ignore[override]  # a value compares elementwise, as arrays do
+        return self.builder.binary("Equal", self, other)
+
+    def __and__(self, other: Any) -> Value:
+        return self.builder.binary("And", self, other)
+
+    def __or__(self, other: Any) -> Value:
+        return self.builder.binary("Or", self, other)
+
+    def __invert__(self) -> Value:
+        return self.builder.op("Not", self)
+
+    def cast(self, dtype: str) -> Value:
+        """The value as ``dtype``; itself when it has that dtype already."""
+        return self if self.dtype == dtype else self.builder.op("Cast", self, to=dtype)
+
+    def select(self, indices: Any) -> Value:
+        """Columns by position (an int, a slice, or a sequence of ints or bools)."""
+        positions = np.arange(self.width, dtype=np.int64)[np.atleast_1d(indices) if not isinstance(indices, slice) else indices]
+        if np.array_equal(positions, np.arange(self.width)):
+            return self
+        return self.builder.op("Select", self, indices=positions)
+
+
+class Builder:
+    """Collects inputs, nodes and outputs of one program."""
+
+    def __init__(self) -> None:
+        self._inputs: list[Input] = []
+        self._nodes: list[Node] = []
+        self._outputs: dict[str, Output] = {}
+        self._origin: tuple[str, ...] = ()
+
+    # --- inputs, outputs, result
+    def input(self, name: str, dtype: Dtype, width: int = 1) -> Value:
+        """Declare a raw column (or the one matrix). All inputs come before the first operation."""
+        if self._nodes:
+            raise ProgramError(f"input {name} declared after the first operation")
+        self._inputs.append(Input(name, ValueType(dtype, width)))
+        return Value(self, len(self._inputs) - 1, self._inputs[-1].type)
+
+    def output(self, name: str, values: Sequence[Value], form: Form, dtype: str) -> None:
+        """Declare what method ``name`` returns."""
+        self._outputs[name] = Output(name, tuple(v.id for v in values), form, dtype)
+
+    def finish(self) -> Program:
+        """The program, checked."""
+        from edgeml.ir.spec import check
+
+        return check(Program(tuple(self._inputs), tuple(self._nodes), dict(self._outputs)))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Nodes added inside carry ``name`` at the end of their origin path."""
+        before = self._origin
+        self._origin = (*before, name)
+        try:
+            yield
+        finally:
+            self._origin = before
+
+    @property
+    def origin(self) -> str:
+        """Path of the step being built, such as ``prep/num/scale``."""
+        return "/".join(self._origin)
+
+    # --- nodes
+    def op(self, name: str, *inputs: Value, **attrs: Attr) -> Value:
+        """Append a node of op ``name`` from the op table."""
+        op = OPS[name]
+        types = [v.type for v in inputs]
+        if (op.arity is not None and len(inputs) != op.arity) or not set(attrs) == set(op.attrs):
+            raise ProgramError(f"{name} takes {op.arity} inputs and attributes {sorted(op.attrs)}")
+        try:
+            result = op.infer(types, attrs)
+        except ProgramError as error:
+            raise ProgramError(f"{self.origin or 'program'}: {name}: {error.cause}") from None
+        return self.append(Node(name, tuple(v.id for v in inputs), result, attrs, self.origin))
+
+    def append(self, node: Node) -> Value:
+        """Append a node that is known to be legal (a pass copying nodes)."""
+        self._nodes.append(node)
+        return Value(self, len(self._inputs) + len(self._nodes) - 1, node.type)
+
+    def constant(self, value: Any, dtype: str | None = None) -> Value:
+        """A row that is the same for every input row: a number, a sequence of numbers, or a tuple of string cells."""
+        if isinstance(value, str) or value is None:
+            value = (value,)
+        if isinstance(value, tuple):
+            return self.op("Constant", value=value)
+        return self.op("Constant", value=np.atleast_1d(np.asarray(value, dtype=dtype)))
+
+    def as_value(self, x: Any, like: Value) -> Value:
+        """An operand as a value: arrays keep their dtype, Python numbers and strings take that of ``like``."""
+        if isinstance(x, Value):
+            return x
+        if like.dtype == "string":
+            return self.constant(x)
+        if isinstance(x, np.ndarray) or (isinstance(x, np.generic) and not isinstance(x, (float, int, bool))):
+            return self.constant(x)
+        python_float = isinstance(x, float) and like.dtype in ("int64", "bool")
+        return self.constant(x, "float64" if python_float else like.dtype)
+
+    def binary(self, name: str, x: Any, y: Any) -> Value:
+        """A two-operand op after NumPy's promotion."""
+        like = x if isinstance(x, Value) else y
+        a, b = self.as_value(x, like), self.as_value(y, like)
+        if a.dtype != b.dtype and "string" not in (a.dtype, b.dtype):
+            common = np.result_type(np.dtype(a.dtype), np.dtype(b.dtype)).name
+            a, b = a.cast(common), b.cast(common)
+        return self.op(name, a, b)
+
+    def concat(self, values: Sequence[Value]) -> Value:
+        """Values of one dtype side by side."""
+        return values[0] if len(values) == 1 else self.op("Concat", *values)
+
+    def where(self, condition: Value, x: Any, y: Any) -> Value:
+        """x where the condition holds, else y; at least one of the two is a value."""
+        like = x if isinstance(x, Value) else y
+        return self.op("Where", condition, self.as_value(x, like), self.as_value(y, like))
+
+    def minimum(self, x: Any, y: Any) -> Value:
+        return self.binary("Minimum", x, y)
+
+    def maximum(self, x: Any, y: Any) -> Value:
+        return self.binary("Maximum", x, y)
+
+    def clip(self, x: Value, low: Any, high: Any) -> Value:
+        """numpy.clip: minimum(maximum(x, low), high)."""
+        return self.minimum(self.maximum(x, low), high)
+
+    def abs(self, x: Value) -> Value:
+        return self.op("Abs", x)
+
+    def sqrt(self, x: Value) -> Value:
+        return self.op("Sqrt", x)
+
+    def exp(self, x: Value) -> Value:
+        return self.op("Exp", x)
+
+    def log(self, x: Value) -> Value:
+        return self.op("Log", x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return self.op("Sigmoid", x)
+
+    def tanh(self, x: Value) -> Value:
+        return self.op("Tanh", x)
+
+    def softmax(self, x: Value) -> Value:
+        return self.op("Softmax", x)
+
+    def sum(self, x: Value) -> Value:
+        """Sum along the row, width 1."""
+        return self.op("ReduceSum", x)
+
+    def max(self, x: Value) -> Value:
+        return self.op("ReduceMax", x)
+
+    def min(self, x: Value) -> Value:
+        return self.op("ReduceMin", x)
+
+    def argmax(self, x: Value) -> Value:
+        return self.op("ArgMax", x)
+
+    def argmin(self, x: Value) -> Value:
+        return self.op("ArgMin", x)
+
+    def is_nan(self, x: Value) -> Value:
+        return self.op("IsNaN", x)
+
+    def is_none(self, x: Value) -> Value:
+        return self.op("IsNone", x)
+
+    def linear(self, x: Value, weight: Any, bias: Any = 0.0) -> Value:
+        """x @ weight + bias in x's dtype; weight (x.width, k), bias a number or (k,)."""
+        w = np.ascontiguousarray(weight, dtype=x.dtype)
+        return self.op("Linear", x, weight=w, bias=np.broadcast_to(np.asarray(bias, dtype=x.dtype), w.shape[1]).copy())
+
+    def lookup(self, x: Value, keys: Any) -> Value:
+        """Position of a column's cell among keys, -1 where absent."""
+        return self.op("Lookup", x, keys=keys if isinstance(keys, tuple) else np.asarray(keys, dtype=x.dtype))
+
+    def take(self, index: Value, table: Any) -> Value:
+        """Row ``index`` of a table (rows, k); of a tuple of string cells; a 1-D array is a table of width 1."""
+        if isinstance(table, tuple):
+            return self.op("Take", index, table=table)
+        table = np.asarray(table)
+        return self.op("Take", index, table=np.ascontiguousarray(table[:, None] if table.ndim == 1 else table))
+
+    def one_hot(self, index: Value, width: int, dtype: str = "float64") -> Value:
+        return self.op("OneHot", index, width=int(width), dtype=dtype)
+
+    def check_finite(self, x: Value, what: str, *, allow_nan: bool = False) -> Value:
+        """x, refusing infinity (and NaN unless allowed) in the name of ``what``."""
+        return self.op("CheckFinite", x, allow_nan=allow_nan, what=what)
+
+    def require(self, x: Value, ok: Value, message: str, kind: str = "input") -> Value:
+        """x, refusing rows where ``ok`` is false; kind "category" raises UnknownCategoryError, "input" InputError."""
+        return self.op("Require", x, ok, message=message, kind=kind)
+
+
+__all__ = ["Builder", "Value"]

@@ -1,0 +1,77 @@
+"""What a model's input looks like: the columns, their kinds, and whether the program reads them.
+
+The schema is fixed by the sample at compile time, stored in the bundle as ``schema.json``, and decides how rows are
+read at run time. Needs nothing but the standard library, so a device reads it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from edgeml.errors import ManifestError
+
+Kind = Literal["float64", "float32", "int64", "bool", "string"]
+KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
+# Kind "any": a raw column the pipeline never reads; it may hold anything and may be absent at run time.
+ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
+# Name of the one input of a pipeline that was fitted on an array.
+MATRIX = "X"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One raw column. ``used`` is false when no output depends on it: then it may be absent at run time."""
+
+    name: str
+    kind: ColumnKind
+    used: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position."""
+
+    form: Literal["columns", "matrix"]
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def kind(self) -> Kind:
+        """dtype of a matrix schema."""
+        return cast("Kind", self.columns[0].kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "form": self.form,
+            "columns": [{"name": c.name, "kind": c.kind, "used": c.used} for c in self.columns],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Schema:
+        """Read ``schema.json``. Raises ManifestError naming what is wrong."""
+        if not isinstance(data, Mapping) or data.get("form") not in ("columns", "matrix"):
+            raise ManifestError("schema.json: form must be columns or matrix")
+        columns = data.get("columns")
+        if not isinstance(columns, list) or not columns:
+            raise ManifestError("schema.json: columns must be a list with at least one column")
+        result: list[Column] = []
+        for entry in columns:
+            if (
+                not isinstance(entry, Mapping)
+                or not isinstance(entry.get("name"), str)
+                or entry.get("kind") not in (*KINDS, "any")
+                or not isinstance(entry.get("used"), bool)
+                or (entry["kind"] == "any" and entry["used"])
+            ):
+                raise ManifestError(f"schema.json: malformed column {entry!r}")
+            result.append(Column(entry["name"], entry["kind"], entry["used"]))
+        if len({c.name for c in result}) != len(result):
+            raise ManifestError("schema.json: two columns have one name")
+        if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
+            raise ManifestError("schema.json: the columns of a matrix must have one kind")
+        return cls(data["form"], tuple(result))

@@ -1,0 +1,1 @@
+"""Runs artifacts: NumPy only at import."""

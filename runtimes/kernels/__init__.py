@@ -1,0 +1,1 @@
+"""The Numba functions of the native engine."""
