@@ -1,7 +1,8 @@
 """Every exception of EdgeML, in one tree.
 
 Each message states the cause and then the remedy, and names the column, estimator, parameter or file member.
-The command line exits with ``exit_code``: 1 when a check said no, 2 for bad usage or input, 3 for a fault of ours.
+The command line exits with ``exit_code``: 1 when a check said no, 2 for bad usage or input, 3 for a fault of
+ours.
 
 EdgeMLError
 ├── CompileError                     a pipeline could not become a bundle; nothing was written
@@ -21,26 +22,44 @@ EdgeMLError
 │   ├── ShapeError                   wrong number of columns or dimensions
 │   ├── EmptyInputError              zero rows
 │   ├── UnknownCategoryError         a category the encoder was told to refuse
-│   └── NonFiniteError               NaN or infinity where scikit-learn refuses it
+│   ├── NonFiniteError               NaN or infinity where scikit-learn refuses it
+│   └── OutOfRangeError              numbers that the artifact's arithmetic (float32) cannot follow
 ├── BundleError                      a bundle file cannot be trusted or read
-│   ├── NotABundleError              not a ZIP file, or no manifest
+│   ├── BundleFileError              the file cannot be opened, read or written
+│   ├── BundleClosedError            a member was asked for after close
+│   ├── NotABundleError              not a ZIP file
 │   ├── TruncatedBundleError
+│   ├── ExtraBytesError              bytes before, between or after the members
 │   ├── BundleVersionError           written by a newer format version
 │   ├── MemberError                  a member is missing, duplicated, misnamed, oversized or misplaced
 │   │   ├── DuplicateMemberError
 │   │   ├── MemberNameError          path traversal, absolute or odd names
+│   │   ├── MemberOrderError         members stand in one order, so that equal contents are equal bytes
 │   │   ├── MemberSizeError          sizes or offsets that do not add up, or over the limit
+│   │   ├── MemberOverlapError       two members share bytes
+│   │   ├── MemberAlignmentError     a member does not start at a multiple of 64 bytes
+│   │   ├── MemberHeaderError        the local and the central ZIP header disagree, or are not of the format
 │   │   ├── EncryptedMemberError
 │   │   ├── CompressedMemberError    members are stored, never compressed: no ZIP bombs
+│   │   ├── Zip64Error               64-bit ZIP fields
+│   │   ├── DataDescriptorError      sizes that follow the data instead of preceding it
 │   │   ├── MissingMemberError
 │   │   └── UnlistedMemberError      a member the manifest does not list
+│   ├── ChecksumError                bytes that do not match their CRC-32
 │   ├── DigestError                  bytes that do not match the manifest's SHA-256
 │   ├── ManifestError                JSON that is malformed or lacks what the format asks
+│   │   └── JSONError                not JSON as the format has it
+│   │       ├── JSONLimitError       too large, too deep, or a number with too many digits
+│   │       ├── DuplicateKeyError
+│   │       └── NonFiniteNumberError NaN or infinity, by name or by overflow
 │   ├── ArrayError                   a raw array with a wrong dtype, shape or offset
 │   └── SignatureError               missing, malformed or wrong signature
 │       ├── NotSignedError
 │       └── WrongSignatureError
 ├── KeyFileError                     a key file that cannot be read or is of the wrong kind
+├── SigningNotInstalledError         keys and signatures need a package: says the pip command
+├── ProfileError                     a reference profile that is malformed
+│   └── ProfileMismatchError         counts over different bins cannot be added
 ├── VerificationError                golden rows gave other answers on this machine
 └── EngineError
     ├── UnknownEngineError
@@ -138,8 +157,20 @@ class NonFiniteError(InputError):
     pass
 
 
+class OutOfRangeError(InputError):
+    pass
+
+
 class BundleError(EdgeMLError):
     exit_code = 2
+
+
+class BundleFileError(BundleError):
+    pass
+
+
+class BundleClosedError(BundleError):
+    pass
 
 
 class NotABundleError(BundleError):
@@ -147,6 +178,10 @@ class NotABundleError(BundleError):
 
 
 class TruncatedBundleError(BundleError):
+    pass
+
+
+class ExtraBytesError(BundleError):
     pass
 
 
@@ -166,7 +201,23 @@ class MemberNameError(MemberError):
     pass
 
 
+class MemberOrderError(MemberError):
+    pass
+
+
 class MemberSizeError(MemberError):
+    pass
+
+
+class MemberOverlapError(MemberError):
+    pass
+
+
+class MemberAlignmentError(MemberError):
+    pass
+
+
+class MemberHeaderError(MemberError):
     pass
 
 
@@ -178,6 +229,14 @@ class CompressedMemberError(MemberError):
     pass
 
 
+class Zip64Error(MemberError):
+    pass
+
+
+class DataDescriptorError(MemberError):
+    pass
+
+
 class MissingMemberError(MemberError):
     pass
 
@@ -186,11 +245,31 @@ class UnlistedMemberError(MemberError):
     pass
 
 
+class ChecksumError(BundleError):
+    pass
+
+
 class DigestError(BundleError):
     pass
 
 
 class ManifestError(BundleError):
+    pass
+
+
+class JSONError(ManifestError):
+    pass
+
+
+class JSONLimitError(JSONError):
+    pass
+
+
+class DuplicateKeyError(JSONError):
+    pass
+
+
+class NonFiniteNumberError(JSONError):
     pass
 
 
@@ -212,6 +291,18 @@ class WrongSignatureError(SignatureError):
 
 class KeyFileError(EdgeMLError):
     exit_code = 2
+
+
+class SigningNotInstalledError(EdgeMLError):
+    exit_code = 2
+
+
+class ProfileError(EdgeMLError):
+    exit_code = 2
+
+
+class ProfileMismatchError(ProfileError):
+    pass
 
 
 class VerificationError(EdgeMLError):

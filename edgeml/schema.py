@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from edgeml.errors import ManifestError
 
@@ -16,17 +16,25 @@ Kind = Literal["float64", "float32", "int64", "bool", "string"]
 KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 # Kind "any": a raw column the pipeline never reads; it may hold anything and may be absent at run time.
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
+# Missing cells of a string column.
+Null = Literal["nan", "none", "both"]
 # Name of the one input of a pipeline that was fitted on an array.
 MATRIX = "X"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One raw column. ``used`` is false when no output depends on it: then it may be absent at run time."""
+    """One raw column. ``used`` is false when no output depends on it: then it may be absent at run time.
+
+    ``null`` is the missing cell of a string column, as the sample had it: scikit-learn tells None from NaN,
+    and a null of Arrow or polars, pandas.NA, or None in a dict or list (JSON's null) is neither. Where the sample
+    had "both", None is None everywhere, and the nulls of the libraries are NaN.
+    """
 
     name: str
     kind: ColumnKind
     used: bool = True
+    null: Null = "nan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         return {
             "form": self.form,
-            "columns": [{"name": c.name, "kind": c.kind, "used": c.used} for c in self.columns],
+            "columns": [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns],
         }
 
     @classmethod
@@ -66,10 +74,11 @@ class Schema:
                 or not isinstance(entry.get("name"), str)
                 or entry.get("kind") not in (*KINDS, "any")
                 or not isinstance(entry.get("used"), bool)
+                or entry.get("null", "nan") not in get_args(Null)
                 or (entry["kind"] == "any" and entry["used"])
             ):
                 raise ManifestError(f"schema.json: malformed column {entry!r}")
-            result.append(Column(entry["name"], entry["kind"], entry["used"]))
+            result.append(Column(entry["name"], entry["kind"], entry["used"], entry.get("null", "nan")))
         if len({c.name for c in result}) != len(result):
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:

@@ -18,16 +18,20 @@ from edgeml.ir.ops import OPS
 from edgeml.ir.program import Attr, Dtype, Form, Input, Node, Output, Program, ValueType
 
 
-
 class Value:
-    """A value of the program being built. Arithmetic and comparisons add nodes; see Builder for the rest."""
+    """A value of the program being built. Arithmetic and comparisons add nodes; see Builder for the rest.
 
-    __slots__ = ("builder", "id", "type")
+    ``numpy`` is the dtype NumPy has for the cells. It is narrower than the value's own where a program has no such
+    dtype: an int8 column is int64 here, but beside float32 the two meet in float32, not in float64.
+    """
+
+    __slots__ = ("builder", "id", "numpy", "type")
     __array_ufunc__ = None  # so that `array - value` comes to our reflected operator
     __hash__ = object.__hash__
 
-    def __init__(self, builder: Builder, id: int, type: ValueType) -> None:
+    def __init__(self, builder: Builder, id: int, type: ValueType, numpy: str | None = None) -> None:
         self.builder, self.id, self.type = builder, id, type
+        self.numpy: str = numpy or ("object" if type.dtype == "string" else type.dtype)
 
     @property
     def width(self) -> int:
@@ -95,12 +99,19 @@ class Value:
         """The value as ``dtype``; itself when it has that dtype already."""
         return self if self.dtype == dtype else self.builder.op("Cast", self, to=dtype)
 
+    def held_as(self, numpy: str) -> Value:
+        """The same value, known to be of dtype ``numpy`` in NumPy."""
+        return self if self.numpy == numpy else Value(self.builder, self.id, self.type, numpy)
+
     def select(self, indices: Any) -> Value:
         """Columns by position (an int, a slice, or a sequence of ints or bools)."""
-        positions = np.arange(self.width, dtype=np.int64)[np.atleast_1d(indices) if not isinstance(indices, slice) else indices]
+        if not isinstance(indices, slice):
+            indices = np.atleast_1d(indices)
+            indices = indices if indices.size else indices.astype(np.int64)  # an empty list is an array of floats
+        positions = np.arange(self.width, dtype=np.int64)[indices]
         if np.array_equal(positions, np.arange(self.width)):
             return self
-        return self.builder.op("Select", self, indices=positions)
+        return self.builder.op("Select", self, indices=positions).held_as(self.numpy)
 
 
 class Builder:
@@ -135,6 +146,16 @@ class Builder:
         """Nodes added inside carry ``name`` at the end of their origin path."""
         before = self._origin
         self._origin = (*before, name)
+        try:
+            yield
+        finally:
+            self._origin = before
+
+    @contextmanager
+    def at(self, origin: str) -> Iterator[None]:
+        """Nodes added inside carry the path ``origin``: for operations that are added after their step has ended."""
+        before = self._origin
+        self._origin = tuple(origin.split("/")) if origin else ()
         try:
             yield
         finally:

@@ -36,12 +36,12 @@ def run(program: Program, columns: Mapping[str, Array], outputs: Iterable[str] |
     wanted = list(program.outputs if outputs is None else outputs)
     keep = needed(program, wanted)
     values: list[Array | None] = [None] * len(keep)
-    rows = 1
+    # Not of the columns that are read: answers that depend on no column have as many rows all the same.
+    rows = next((np.shape(column)[0] for column in columns.values()), 1)
     for index, entry in enumerate(program.inputs):
         if keep[index]:
             column = np.asarray(columns[entry.name], dtype=numpy_dtype(entry.type.dtype))
             values[index] = column[:, None] if column.ndim == 1 else column
-            rows = column.shape[0]
     n = len(program.inputs)
     uses = program.uses()
     with np.errstate(all="ignore"):  # IEEE results are meant: kernels and ONNX give the same ones without a word
@@ -53,7 +53,10 @@ def run(program: Program, columns: Mapping[str, Array], outputs: Iterable[str] |
                     uses[value] -= 1
                     if uses[value] == 0:
                         values[value] = None  # large batches: free what no one reads again
-    return {name: assemble([values[v] for v in program.outputs[name].values], program.outputs[name], rows) for name in wanted}
+    return {
+        name: assemble([values[v] for v in program.outputs[name].values], program.outputs[name], rows)
+        for name in wanted
+    }
 
 
 def assemble(parts: list[Array | None], output: Output, rows: int) -> Array:

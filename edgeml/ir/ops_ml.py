@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.errors import InputError, NonFiniteError, ProgramError, UnknownCategoryError
+from edgeml.errors import InputError, NonFiniteError, OutOfRangeError, ProgramError, UnknownCategoryError
 from edgeml.ir.ops_tensor import keys_array
 from edgeml.ir.program import Attr, ValueType
 from edgeml.ir.table import Array, op, require_dtype
@@ -54,7 +54,7 @@ def _infer_lookup(types: Types, attrs: Attrs) -> ValueType:
 
 @op("Lookup", 1, _infer_lookup, {"keys": "keys"})
 def lookup(x: Array, keys: Any) -> Array:
-    """Position of x among the keys (the first of equals), -1 where it is none of them. NaN finds NaN, None finds None."""
+    """Position of x among the keys (the first of equals), -1 where it is none. NaN finds NaN, None finds None."""
     cells = keys_array(keys)
     if cells.dtype != object:
         order = np.argsort(cells, kind="stable")
@@ -108,7 +108,7 @@ def _infer_one_hot(types: Types, attrs: Attrs) -> ValueType:
 @op("OneHot", 1, _infer_one_hot, {"width": "int", "dtype": "str"})
 def one_hot(x: Array, width: int, dtype: str) -> Array:
     """1 in column x, 0 elsewhere; all 0 where x is outside [0, width)."""
-    return (x == np.arange(width, dtype=np.int64)[None, :]).astype(dtype)
+    return np.asarray(x == np.arange(width, dtype=np.int64)[None, :], dtype=dtype)
 
 
 # --- trees ---------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def walk(x: Array, root: int, attrs: Attrs) -> Array:
     while True:
         active = feature[node] >= 0
         if not active.any():
-            return left[node].astype(np.int64)
+            return np.asarray(left[node], dtype=np.int64)
         here, at = node[active], rows[active]
         value = x[at, feature[here]].astype(np.float64)
         goes_left = value <= threshold[here]
@@ -237,6 +237,37 @@ def tree_leaves(x: Array, **attrs: Any) -> Array:
     return np.stack([walk(x, int(root), attrs) for root in attrs["roots"]], axis=1)
 
 
+# --- ranks -------------------------------------------------------------------------------------------------
+def _infer_rank(types: Types, attrs: Attrs) -> ValueType:
+    x, edges, offsets = types[0], attrs["edges"], attrs["offsets"]
+    require_dtype(x, *FLOATS)
+    if edges.dtype != np.float64 or edges.ndim != 1 or offsets.dtype != np.int64 or offsets.shape != (x.width + 1,):
+        shapes = f"edges {edges.dtype}{edges.shape} and offsets {offsets.dtype}{offsets.shape}"
+        raise ProgramError(f"Rank of {x} with {shapes}")
+    if offsets[0] != 0 or offsets[-1] != len(edges) or (np.diff(offsets) < 0).any():
+        raise ProgramError("Rank needs offsets from 0 up to the number of edges")
+    inside = np.ones(max(len(edges) - 1, 0), dtype=bool)
+    ends = offsets[1:-1]
+    inside[ends[(ends > 0) & (ends < len(edges))] - 1] = False
+    if np.isnan(edges).any() or np.isposinf(edges).any() or (np.diff(edges) <= 0)[inside].any():
+        raise ProgramError("Rank needs the edges of a column to increase, without NaN and plus infinity")
+    return ValueType("int64", x.width)
+
+
+@op("Rank", 1, _infer_rank, {"edges": "array", "offsets": "array"})
+def rank(x: Array, edges: Array, offsets: Array) -> Array:
+    """How many edges of its column are below each cell; where it is NaN, one more than the column has.
+
+    Column j has the edges ``edges[offsets[j] : offsets[j + 1]]``. With r the rank of x, ``x <= edges[i]`` exactly where
+    ``r <= i``, and NaN is above them all.
+    """
+    result = np.empty(x.shape, dtype=np.int64)
+    for j in range(x.shape[1]):
+        own = edges[offsets[j] : offsets[j + 1]]
+        result[:, j] = np.where(np.isnan(x[:, j]), len(own) + 1, np.searchsorted(own, x[:, j].astype(np.float64)))
+    return result
+
+
 # --- interpolation -------------------------------------------------------------------------------------------------
 def _infer_interp(types: Types, attrs: Attrs) -> ValueType:
     xs, ys = attrs["xs"], attrs["ys"]
@@ -272,8 +303,8 @@ def first_bad(bad: Array) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def non_finite_error(row: int, column: int, what: str, value: float) -> NonFiniteError:
-    """The error of CheckFinite, shared by every engine."""
+def non_finite_error(row: int, column: int, what: str, value: float | str) -> NonFiniteError:
+    """The error of CheckFinite, shared by every engine; one that cannot tell the value names what it may be."""
     return NonFiniteError(
         f"{what} was given {value} (row {row}, its column {column}), which scikit-learn refuses too",
         "remove the row, or put an imputer in front of the estimator before compiling",
@@ -292,13 +323,15 @@ def check_finite(x: Array, allow_nan: bool, what: str) -> Array:
 
 def _infer_require(types: Types, attrs: Attrs) -> ValueType:
     require_dtype(types[1], "bool")
-    if attrs["kind"] not in ("category", "input"):
+    if attrs["kind"] not in ("category", "input", "range"):
         raise ProgramError(f"Require has no kind {attrs['kind']}")
     return types[0]
 
 
 def require_error(row: int, message: str, kind: str) -> InputError:
     """The error of Require, shared by every engine."""
+    if kind == "range":
+        return OutOfRangeError(f"row {row}: {message}", "use engine='native', which computes in float64")
     error = UnknownCategoryError if kind == "category" else InputError
     return error(f"row {row}: {message}", "remove the row, or fit the pipeline so that it accepts such values")
 

@@ -84,7 +84,13 @@ def _infer_cast(types: Types, attrs: Attrs) -> ValueType:
 
 @op("Cast", 1, _infer_cast, {"to": "str"})
 def cast(x: Array, to: str) -> Array:
-    """Conversion as NumPy's astype does it: to nearest even, and toward zero for integers."""
+    """Conversion as NumPy's astype does it: to nearest even, and toward zero for integers.
+
+    NaN and what int64 cannot hold become its smallest number, which is what x86-64 gives (ARM64 differs).
+    """
+    if to == "int64" and x.dtype.kind == "f":
+        inside = (x >= -(2.0**63)) & (x < 2.0**63)
+        return np.where(inside, np.where(inside, x, 0.0).astype(np.int64), np.iinfo(np.int64).min)
     return x.astype(numpy_dtype(to))
 
 
@@ -126,14 +132,14 @@ def div(x: Array, y: Array) -> Array:
 
 @op("Minimum", 2, _infer_arithmetic)
 def minimum(x: Array, y: Array) -> Array:
-    """The smaller of the two, NaN where either is NaN."""
-    return np.minimum(x, y)
+    """The smaller of the two, NaN where either is NaN; of two zeros y (numpy.minimum leaves that to the CPU)."""
+    return np.where((x < y) | (x != x), x, y)
 
 
 @op("Maximum", 2, _infer_arithmetic)
 def maximum(x: Array, y: Array) -> Array:
-    """The larger of the two, NaN where either is NaN."""
-    return np.maximum(x, y)
+    """The larger of the two, NaN where either is NaN; of two zeros y (numpy.maximum leaves that to the CPU)."""
+    return np.where((x > y) | (x != x), x, y)
 
 
 def _infer_compare(types: Types, attrs: Attrs) -> ValueType:
@@ -290,7 +296,7 @@ def _infer_is_none(types: Types, attrs: Attrs) -> ValueType:
 @op("IsNone", 1, _infer_is_none)
 def is_none(x: Array) -> Array:
     """True where a cell of a string column is None."""
-    return np.frompyfunc(lambda cell: cell is None, 1, 1)(x).astype(bool)
+    return np.asarray(np.frompyfunc(lambda cell: cell is None, 1, 1)(x), dtype=bool)
 
 
 # --- along a row ---------------------------------------------------------------------------------------------------
@@ -312,15 +318,19 @@ def reduce_sum(x: Array) -> Array:
 
 @op("ReduceMax", 1, _infer_reduce)
 def reduce_max(x: Array) -> Array:
-    """Largest of a row; NaN if any is NaN."""
-    result: Array = x.max(axis=1, keepdims=True)
+    """Largest of a row; NaN if any is NaN; of equal zeros the last."""
+    result = x[:, :1]
+    for j in range(1, x.shape[1]):
+        result = maximum(result, x[:, j : j + 1])
     return result
 
 
 @op("ReduceMin", 1, _infer_reduce)
 def reduce_min(x: Array) -> Array:
-    """Smallest of a row; NaN if any is NaN."""
-    result: Array = x.min(axis=1, keepdims=True)
+    """Smallest of a row; NaN if any is NaN; of equal zeros the last."""
+    result = x[:, :1]
+    for j in range(1, x.shape[1]):
+        result = minimum(result, x[:, j : j + 1])
     return result
 
 
@@ -332,13 +342,13 @@ def _infer_arg(types: Types, attrs: Attrs) -> ValueType:
 @op("ArgMax", 1, _infer_arg)
 def arg_max(x: Array) -> Array:
     """Position of the first largest of a row; of the first NaN if there is one."""
-    return np.argmax(x, axis=1)[:, None].astype(np.int64)
+    return np.asarray(np.argmax(x, axis=1)[:, None], dtype=np.int64)
 
 
 @op("ArgMin", 1, _infer_arg)
 def arg_min(x: Array) -> Array:
     """Position of the first smallest of a row; of the first NaN if there is one."""
-    return np.argmin(x, axis=1)[:, None].astype(np.int64)
+    return np.asarray(np.argmin(x, axis=1)[:, None], dtype=np.int64)
 
 
 @op("Softmax", 1, _infer_same)

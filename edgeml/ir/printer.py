@@ -12,7 +12,7 @@ _CELLS = 4
 def _text(value: Attr) -> str:
     if isinstance(value, np.ndarray):
         if value.size <= _CELLS:
-            return np.array2string(value, separator=", ", precision=6, threshold=_CELLS)
+            return np.array2string(value, separator=", ", precision=6, threshold=_CELLS).replace("\n", "")
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, tuple):
         shown = ", ".join(repr(c) for c in value[:_CELLS])
@@ -36,11 +36,16 @@ def to_text(program: Program) -> str:
     for i, node in enumerate(program.nodes):
         arguments = [f"%{v}" for v in node.inputs]
         attrs = _attrs(node.op, dict(node.attrs))
-        rows.append((f"%{n + i}", str(node.type), f"{node.op}({', '.join([*arguments, attrs] if attrs else arguments)})", node.origin))
+        rows.append(
+            (
+                f"%{n + i}",
+                str(node.type),
+                f"{node.op}({', '.join([*arguments, attrs] if attrs else arguments)})",
+                node.origin,
+            )
+        )
     widths = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
-    lines = [
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{min(widths[2], 72)}}  {d}".rstrip() for a, b, c, d in rows
-    ]
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{min(widths[2], 72)}}  {d}".rstrip() for a, b, c, d in rows]
     for output in program.outputs.values():
         values = ", ".join(f"%{v}" for v in output.values)
         lines.append(f"{output.name} = {output.form} of {values} as {output.dtype}")

@@ -52,7 +52,8 @@ def dump(program: Program) -> tuple[dict[str, Any], list[Array]]:
         "inputs": [{"name": i.name, "type": [i.type.dtype, i.type.width]} for i in program.inputs],
         "nodes": nodes,
         "outputs": [
-            {"name": o.name, "values": list(o.values), "form": o.form, "dtype": o.dtype} for o in program.outputs.values()
+            {"name": o.name, "values": list(o.values), "form": o.form, "dtype": o.dtype}
+            for o in program.outputs.values()
         ],
     }, arrays
 
@@ -64,7 +65,7 @@ def load(description: Any, arrays: Sequence[Array]) -> Program:
         if not isinstance(value, Mapping):
             return value
         if "array" in value:
-            array = arrays[value["array"]]
+            array = arrays[_place(value["array"], len(arrays))]
             if array.dtype.name not in ARRAY_DTYPES:
                 raise ProgramError(f"an array of {array.dtype}")
             return array
@@ -86,6 +87,8 @@ def load(description: Any, arrays: Sequence[Array]) -> Program:
             o["name"]: Output(o["name"], tuple(_index(v) for v in o["values"]), o["form"], str(o["dtype"]))
             for o in description["outputs"]
         }
+        if len(outputs) < len(description["outputs"]):
+            raise ProgramError("two outputs have one name")
         for node in nodes:
             if node.op not in OPS:
                 raise ProgramError(f"op {node.op!r} is not known to this version of EdgeML", "upgrade edgeml-sdk")
@@ -94,6 +97,13 @@ def load(description: Any, arrays: Sequence[Array]) -> Program:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ProgramError(f"a malformed program description: {type(error).__name__}: {error}") from None
+
+
+def _place(value: Any, count: int) -> int:
+    """An index of a list of ``count``; a negative one would count from the end."""
+    if not 0 <= _index(value) < count:
+        raise ProgramError(f"a program description refers to item {value} of {count}")
+    return int(value)
 
 
 def _index(value: Any) -> int:

@@ -25,7 +25,7 @@ def check(program: Program) -> Program:
         op = OPS.get(node.op)
         if op is None:
             raise ProgramError(f"{where}: no such op")
-        if op.arity is None and not node.inputs or op.arity is not None and len(node.inputs) != op.arity:
+        if not node.inputs if op.arity is None else len(node.inputs) != op.arity:
             raise ProgramError(f"{where}: {len(node.inputs)} inputs, the op takes {op.arity}")
         if any(not 0 <= value < here for value in node.inputs):
             raise ProgramError(f"{where}: reads a value that is not computed yet")

@@ -46,7 +46,12 @@ OPS: dict[str, Op] = {}
 
 
 def op(
-    name: str, arity: int | None, infer: Infer, attrs: Mapping[str, str] | None = None, *, effect: bool = False
+    name: str,
+    arity: int | None,
+    infer: Infer,
+    attrs: Mapping[str, str] | None = None,
+    *,
+    effect: bool = False,
 ) -> Callable[[Evaluate], Evaluate]:
     """Enter the decorated NumPy function in the table as the meaning of op ``name``."""
 

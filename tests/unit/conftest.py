@@ -1,0 +1,23 @@
+"""Fixtures of more than one file."""
+
+import pytest
+
+from tests.cli_tools import compile_to, fitted, frame
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """A folder with train.csv, test.csv, model.skops, model.joblib and the compiled model.edgeml."""
+    import joblib
+    from skops import io as skops_io
+
+    folder = tmp_path_factory.mktemp("cli")
+    frame().to_csv(folder / "train.csv", index=False)
+    test = frame(50, seed=1)
+    test.drop(columns="late").to_csv(folder / "test.csv", index=False)
+    pipeline = fitted(frame())
+    skops_io.dump(pipeline, folder / "model.skops")
+    joblib.dump(pipeline, folder / "model.joblib")
+    done = compile_to(folder, folder / "model.edgeml")
+    assert done.exit_code == 0, done.output
+    return folder
