@@ -1,0 +1,382 @@
+"""From a program to the instruction stream of the kernels, for some of its outputs.
+
+``Encoder`` lays values out in scratch, lets each op's encoder emit instructions, and gives a ``Plan``.
+Constants of all plans of a program lie in one block, made once by ``Constants``. The native engine makes one
+plan for blocks of rows and one for single rows, whose values the caller writes into scratch itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgeml.errors import ProgramError
+from edgeml.ir import Node, Program
+from edgeml.ir.interpreter import needed
+from edgeml.ir.ops import OPS
+from edgeml.ir.table import Array
+from edgeml.runtimes.kernels.registry import ENCODERS, load_all
+
+DTYPES = ("float64", "float32", "int64", "bool")
+CELL = 8  # bytes
+ALIGNMENT = 64
+# Cells of scratch a block should need: half of a level-2 cache, with room for the constants.
+SCRATCH_CELLS = 32 * 1024
+MAX_BLOCK = 256
+# 2 GB: far beyond any pipeline, and an error instead of an allocation for a file that asks for more.
+MAX_CELLS = 2**28
+# Kernels may read a few cells behind the last value.
+SPARE_CELLS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Where a value lies in scratch: cell ``offset + column * step + row * self.row``; ``row`` is 0 for a
+    constant.
+    """
+
+    offset: int
+    step: int
+    row: int
+    width: int
+    dtype: str
+
+    def columns(self, first: int, count: int) -> Register:
+        """Neighbouring columns of the value."""
+        return replace(self, offset=self.offset + first * self.step, width=count)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An array of the caller, (rows, width): an input, or a value of an output."""
+
+    name: str
+    dtype: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Instructions for the given outputs.
+
+    ``image`` is what the first cells of a new scratch buffer must hold. Ports are given to the machine in the
+    order inputs, outputs. A single-row plan is run without: the caller writes each input's cells at its
+    register in ``entries``, which lie side by side in the order of ``inputs``, and reads ``results``, a value's
+    columns side by side. ``registers`` has every value whose cells a message may show.
+    """
+
+    code: Array
+    image: Array
+    cells: int
+    block: int
+    inputs: tuple[Port, ...]
+    outputs: Mapping[str, tuple[Port, ...]]
+    registers: Mapping[int, Register]
+    entries: Mapping[str, Register]
+    results: Mapping[str, tuple[Register, ...]]
+
+
+class Constants:
+    """Weights, tables and nodes of a program in one aligned block of 8-byte elements."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[int, str], int] = {}
+        self._parts: list[Array] = []
+        self._size = 0
+        self._frozen = False
+
+    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
+        """Offset in elements of the array that ``make`` gives, made at first use only."""
+        if key not in self._places:
+            if self._frozen:
+                raise ProgramError(f"constant {key} of a plan that the program's first plan does not cover")
+            part = np.ascontiguousarray(make()).reshape(-1)
+            if part.dtype.itemsize != CELL:
+                raise ProgramError(f"constant {key} has dtype {part.dtype}, not 8 bytes")
+            padding = -len(part) % (ALIGNMENT // CELL)
+            self._places[key] = self._size
+            self._parts.append(np.concatenate([part.view(np.int64), np.zeros(padding, dtype=np.int64)]))
+            self._size += len(part) + padding
+        return self._places[key]
+
+    def freeze(self) -> Array:
+        """The block, int64; later plans find their constants in it."""
+        block = aligned(self._size)
+        if self._parts:
+            np.concatenate(self._parts, out=block)
+        self._parts.clear()
+        self._frozen = True
+        return block
+
+
+def aligned(cells: int) -> Array:
+    """A zeroed int64 array whose first element lies on a cache line."""
+    spare = ALIGNMENT // CELL
+    memory = np.zeros(cells + spare, dtype=np.int64)
+    first = (-memory.__array_interface__["data"][0] % ALIGNMENT) // CELL
+    return memory[first : first + cells]
+
+
+@dataclass(slots=True)
+class _Storage:
+    """Columns of scratch, and how many values still live in them."""
+
+    column: int
+    count: int
+    values: int = 1
+
+
+@dataclass(slots=True)
+class _Free:
+    """Columns of scratch that no live value needs, first fit."""
+
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    end: int = 0
+
+    def take(self, count: int) -> int:
+        for at, (column, length) in enumerate(self.runs):
+            if length >= count:
+                self.runs[at : at + 1] = [(column + count, length - count)] if length > count else []
+                return column
+        self.end += count
+        return self.end - count
+
+    def give(self, column: int, count: int) -> None:
+        self.runs.append((column, count))
+        self.runs.sort()
+        merged: list[tuple[int, int]] = []
+        for start, length in self.runs:
+            if merged and merged[-1][0] + merged[-1][1] == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            else:
+                merged.append((start, length))
+        self.runs = merged
+
+
+class Encoder:
+    """State of one plan in the making. Encoders of ops (see registry.py) call the methods of the second half."""
+
+    def __init__(
+        self,
+        program: Program,
+        methods: Sequence[str],
+        constants: Constants,
+        block: int,
+        order: Sequence[int] | None = None,
+    ) -> None:
+        """``block`` is the most rows a block has, a power of two; with 1 the plan is for single rows, and
+        ``order`` says how the inputs lie in scratch.
+        """
+        self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
+        self._program = program
+        self._methods = methods
+        self._order = range(len(program.inputs)) if order is None else order
+        self._at = -1
+        self._constants = constants
+        self.block = block
+        self._single = block == 1
+        self._keep = needed(program, methods)
+        self._last = self._last_uses()
+        self._registers: dict[int, Register] = {}
+        self._storage: dict[int, _Storage] = {}
+        self._temporary: list[_Storage] = []
+        self._free = _Free()
+        self._code: list[int] = []
+        self._image: list[Array] = []
+        self._image_cells = 0
+        self._base = self._constant_cells()
+
+    def plan(self) -> Plan:
+        """The whole plan. Raises ProgramError for what no kernel can do, or what would take too much memory."""
+        program, inputs = self._program, len(self._program.inputs)
+        ports: list[Port] = []
+        entries: dict[str, Register] = {}
+        for value in self._order:
+            if self._keep[value] or self._single:  # whoever writes single rows writes all columns
+                self._start(value)
+                entry = program.inputs[value]
+                entries[entry.name] = self._load(value, len(ports))
+                ports.append(Port(entry.name, entry.type.dtype, entry.type.width))
+        for index, node in enumerate(program.nodes):
+            value = inputs + index
+            if not self._keep[value]:
+                continue
+            if node.op not in ENCODERS:
+                raise ProgramError(f"%{value}: the native engine has no kernel for {node.op}")
+            self._start(value)
+            ENCODERS[node.op](self, node, value)
+            self._release(value, node)
+        outputs = self._store(len(ports))
+        results = {m: tuple(self._registers[v] for v in program.outputs[m].values) for m in self._methods}
+        cells = self._base + self._free.end * self.block + SPARE_CELLS
+        if cells > MAX_CELLS:
+            raise ProgramError(f"the program needs {cells * CELL} bytes of scratch memory for {self.block} rows")
+        image = np.concatenate([*self._image, np.empty(0, dtype=np.int64)])
+        code = np.array([*self._code, -1], dtype=np.int64)
+        shown = {v: r for v, r in self._registers.items() if self._names_cell(v)}
+        return Plan(code, image, cells, self.block, tuple(ports), outputs, shown, entries, results)
+
+    # --- for encoders of ops
+    def register(self, value: int) -> Register:
+        """Where a value lies."""
+        return self._registers[value]
+
+    def allocate(self, value: int) -> Register:
+        """A place for the value a node computes."""
+        kind = self._program.type_of(value)
+        self._registers[value] = self._columns(kind.width, kind.dtype, value)
+        return self._registers[value]
+
+    def temporary(self, columns: int) -> Register:
+        """Columns that only the instruction of the node at hand needs."""
+        register = self._columns(columns, "float64", None)
+        return register
+
+    def alias(self, value: int, of: int, register: Register) -> None:
+        """The node computes nothing new: its value is ``register``, which lies within the value ``of``."""
+        self._registers[value] = replace(register, dtype=self._program.type_of(value).dtype)
+        if of in self._storage:
+            self._storage[value] = self._storage[of]
+            self._storage[value].values += 1
+
+    def place_constant(self, value: int, row: Array) -> None:
+        """The node is a constant: its cells are part of the image of scratch."""
+        kind = self._program.type_of(value)
+        self._registers[value] = Register(self._image_cells, 1, 0, kind.width, kind.dtype)
+        self._image.append(self.cells(row).view(np.int64))
+        self._image_cells += kind.width
+
+    def constants(self, value: int, name: str, make: Callable[[], Array]) -> int:
+        """Offset of an array of 8-byte elements that belongs to the node of ``value``."""
+        return self._constants.place((value, name), make)
+
+    def cells(self, array: Array) -> Array:
+        """The elements of an array as cells of scratch: float64 or int64."""
+        if array.dtype.name not in DTYPES:
+            raise ProgramError(f"the native engine has no cells for {array.dtype}")
+        return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+
+    def emit(self, kernel: str, *words: int) -> None:
+        """One instruction of the node at hand."""
+        self._code += [self._numbers[kernel], len(words), self._at, *words]
+
+    def elementwise(self, kernel: str, out: Register, *operands: Register) -> None:
+        """An instruction of a kernel that loops over columns and rows.
+
+        For single rows the columns become the inner loop: they lie side by side.
+        """
+        columns = [0 if x.width == 1 else x.step for x in operands]
+        if self._single:
+            words = [1, out.width, out.offset, 0]
+            for x, step in zip(operands, columns, strict=True):
+                words += [x.offset, 0, step]
+        else:
+            words = [out.width, 1, out.offset, out.step]
+            for x, step in zip(operands, columns, strict=True):
+                words += [x.offset, step, x.row]
+        self.emit(kernel, *words)
+
+    # --- layout
+    def _columns(self, count: int, dtype: str, value: int | None) -> Register:
+        storage = _Storage(self._free.take(count), count)
+        if value is None:
+            self._temporary.append(storage)
+        else:
+            self._storage[value] = storage
+        if self._base + self._free.end * self.block > MAX_CELLS:
+            raise ProgramError(f"a value of {count} columns is more than the native engine can hold")
+        return Register(self._base + storage.column * self.block, self.block, 1, count, dtype)
+
+    def _release(self, value: int, node: Node) -> None:
+        """Free what no later node reads."""
+        for storage in self._temporary:
+            self._free.give(storage.column, storage.count)
+        self._temporary.clear()
+        for dead in {*node.inputs, value}:
+            if self._last[dead] <= value and dead in self._storage:
+                storage = self._storage.pop(dead)
+                storage.values -= 1
+                if storage.values == 0:
+                    self._free.give(storage.column, storage.count)
+
+    def _last_uses(self) -> list[int]:
+        """For each value the last value computed from it; beyond all for outputs."""
+        program = self._program
+        inputs = len(program.inputs)
+        last = [-1] * (inputs + len(program.nodes))
+        for index, node in enumerate(program.nodes):
+            if self._keep[inputs + index]:
+                for value in node.inputs:
+                    last[value] = inputs + index
+        for method in self._methods:
+            for value in program.outputs[method].values:
+                last[value] = len(last)
+        return last
+
+    def _constant_cells(self) -> int:
+        program = self._program
+        inputs = len(program.inputs)
+        cells = sum(
+            node.type.width for i, node in enumerate(program.nodes) if node.op == "Constant" and self._keep[inputs + i]
+        )
+        return cells + -cells % (ALIGNMENT // CELL)
+
+    def _start(self, value: int) -> None:
+        """Instructions from here on belong to ``value``."""
+        self._at = value
+        kind = self._program.type_of(value)
+        if kind.dtype not in DTYPES:
+            raise ProgramError(f"%{value}: the native engine has no cells for {kind}")
+
+    def _names_cell(self, value: int) -> bool:
+        node = self._program.node_of(value)
+        return node is not None and OPS[node.op].effect
+
+    # --- ports
+    def _load(self, value: int, port: int) -> Register:
+        register = self.allocate(value)
+        if self._single:
+            if register.dtype == "float32":
+                self.emit("exact32", register.offset, register.step, register.width)
+            return register
+        name = {"float32": "load32", "bool": "load8"}.get(register.dtype, "load64")
+        self.emit(name, port, 0, register.width, register.width, register.offset, register.step)
+        return register
+
+    def _store(self, first: int) -> dict[str, tuple[Port, ...]]:
+        outputs: dict[str, tuple[Port, ...]] = {}
+        port = first
+        for method in self._methods:
+            registers = [self._registers[v] for v in self._program.outputs[method].values]
+            outputs[method] = tuple(Port(method, r.dtype, r.width) for r in registers)
+            if self._single:
+                continue
+            for r in registers:
+                name = {"float32": "store32", "bool": "store8"}.get(r.dtype, "store64")
+                self.emit(name, port, 0, r.width, r.width, r.offset, r.step, r.row)
+                port += 1
+        return outputs
+
+
+def block_for(cells_a_row: int) -> int:
+    """Rows of a block, a power of two, so that it stays in cache."""
+    most = max(SCRATCH_CELLS // max(cells_a_row, 1), 2)
+    return min(1 << (most.bit_length() - 1), MAX_BLOCK)
+
+
+def plan_blocks(program: Program, methods: Sequence[str], constants: Constants) -> Plan:
+    """The plan for blocks of as many rows as fit the cache."""
+    block = block_for(Encoder(program, methods, constants, 1).plan().cells)
+    plan = Encoder(program, methods, constants, block).plan()
+    # A single row needs room for lanes that a block shares among its rows.
+    while block < MAX_BLOCK and 2 * plan.cells <= SCRATCH_CELLS:
+        block *= 2
+        plan = Encoder(program, methods, constants, block).plan()
+    return plan
+
+
+def plan_one(program: Program, methods: Sequence[str], constants: Constants, order: Sequence[int]) -> Plan:
+    """The plan for single rows, inputs in the given order."""
+    return Encoder(program, methods, constants, 1, order).plan()

@@ -1,0 +1,125 @@
+"""Kernels that move cells: from the caller's arrays into scratch, between places in scratch, and out again.
+
+Ports are the caller's arrays: C-contiguous, (rows,) or (rows, width).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeml.ir.ops_tensor import keys_array
+from edgeml.runtimes.kernels.registry import encodes, kernel
+
+if TYPE_CHECKING:
+    from edgeml.ir import Node
+    from edgeml.runtimes.kernels.encode import Encoder
+
+
+# --- ports: words are port, first column, columns to move, columns of the port, place in scratch, its column stride
+@kernel("load64", "words i p64 first n")
+def load64(words: Any, i: Any, ports: Any, first: Any, n: Any) -> None:
+    """8-byte elements as they are."""
+    port, c, width, total, o, step = words[0], words[1], words[2], words[3], words[4], words[5]
+    x = ports[port]
+    for j in range(width):
+        for r in range(n):
+            i[o + j * step + r] = x[(first + r) * total + c + j]
+
+
+@kernel("load32", "words f p32 first n")
+def load32(words: Any, f: Any, ports: Any, first: Any, n: Any) -> None:
+    """float32 to float64."""
+    port, c, width, total, o, step = words[0], words[1], words[2], words[3], words[4], words[5]
+    x = ports[port]
+    for j in range(width):
+        for r in range(n):
+            f[o + j * step + r] = x[(first + r) * total + c + j]
+
+
+@kernel("load8", "words i p8 first n")
+def load8(words: Any, i: Any, ports: Any, first: Any, n: Any) -> None:
+    """bool to int64."""
+    port, c, width, total, o, step = words[0], words[1], words[2], words[3], words[4], words[5]
+    x = ports[port]
+    for j in range(width):
+        for r in range(n):
+            i[o + j * step + r] = x[(first + r) * total + c + j]
+
+
+# A constant has the row stride 0, so stores take one more word.
+@kernel("store64", "words i p64 first n")
+def store64(words: Any, i: Any, ports: Any, first: Any, n: Any) -> None:
+    """8-byte cells as they are."""
+    port, c, width, total, o, step, row = words[0], words[1], words[2], words[3], words[4], words[5], words[6]
+    y = ports[port]
+    for r in range(n):
+        for j in range(width):
+            y[(first + r) * total + c + j] = i[o + j * step + r * row]
+
+
+@kernel("store32", "words f p32 first n")
+def store32(words: Any, f: Any, ports: Any, first: Any, n: Any) -> None:
+    """float32 values to float32."""
+    port, c, width, total, o, step, row = words[0], words[1], words[2], words[3], words[4], words[5], words[6]
+    y = ports[port]
+    for r in range(n):
+        for j in range(width):
+            y[(first + r) * total + c + j] = np.float32(f[o + j * step + r * row])
+
+
+@kernel("store8", "words i p8 first n")
+def store8(words: Any, i: Any, ports: Any, first: Any, n: Any) -> None:
+    """bool to one byte."""
+    port, c, width, total, o, step, row = words[0], words[1], words[2], words[3], words[4], words[5], words[6]
+    y = ports[port]
+    for r in range(n):
+        for j in range(width):
+            y[(first + r) * total + c + j] = np.uint8(i[o + j * step + r * row])
+
+
+@kernel("copy", "words i n")
+def copy(words: Any, i: Any, n: Any) -> None:
+    """Cells from one place in scratch to another; words as those of an elementwise kernel."""
+    outer, inner, o, o_step, a, a_step, a_row = (
+        words[0],
+        words[1] * n,
+        words[2],
+        words[3],
+        words[4],
+        words[5],
+        words[6],
+    )
+    for j in range(outer):
+        for r in range(inner):
+            i[o + j * o_step + r] = i[a + j * a_step + r * a_row]
+
+
+# --- ops ----------------------------------------------------------------------------------------------------
+@encodes("Constant")
+def constant(e: Encoder, node: Node, value: int) -> None:
+    """No instruction: constants are written when a scratch buffer is made."""
+    e.place_constant(value, keys_array(node.attrs["value"]))
+
+
+@encodes("Concat")
+def concat(e: Encoder, node: Node, value: int) -> None:
+    out, at = e.allocate(value), 0
+    for part in node.inputs:
+        x = e.register(part)
+        e.elementwise("copy", out.columns(at, x.width), x)
+        at += x.width
+
+
+@encodes("Select")
+def select(e: Encoder, node: Node, value: int) -> None:
+    """Neighbouring columns are only another name for a part of the value."""
+    indices = node.attrs["indices"].tolist()
+    x = e.register(node.inputs[0])
+    if indices and indices == list(range(indices[0], indices[0] + len(indices))):
+        e.alias(value, node.inputs[0], x.columns(indices[0], len(indices)))
+        return
+    out = e.allocate(value)
+    for at, index in enumerate(indices):
+        e.elementwise("copy", out.columns(at, 1), x.columns(index, 1))

@@ -1,0 +1,109 @@
+"""The native engine: EdgeML's own kernels run the pipeline, strings to answers, with NumPy as its only
+companion.
+
+``open`` reads the members that targets/native.py wrote. ``run`` codes string columns, lets an executor compute,
+and puts the results in scikit-learn's shapes and dtypes; ``one`` is the fast way for a single row
+(native_row.py). Where there is neither Numba nor a library of kernels, the interpreter runs the same program,
+slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeml.bundle.arrays import unpack
+from edgeml.bundle.read import Bundle
+from edgeml.errors import ManifestError
+from edgeml.ir.coded import CodedProgram, tables_from_json
+from edgeml.ir.compact import restore
+from edgeml.ir.interpreter import assemble
+from edgeml.ir.program import Output
+from edgeml.ir.serial import load
+from edgeml.ir.table import Array
+from edgeml.runtimes.base import Row, generic_one
+from edgeml.runtimes.kernels import library
+from edgeml.runtimes.native_code import Executor, KernelExecutor, NumpyExecutor
+from edgeml.runtimes.native_row import row_function
+from edgeml.runtimes.native_text import TextCodes
+from edgeml.schema import Schema
+
+PROGRAM = "native/program.json"
+ARRAYS = "native/arrays.bin"
+
+
+class NativeEngine:
+    """One program, ready to run. Any number of threads may use it at once."""
+
+    name = "native"
+
+    def __init__(self, coded: CodedProgram, schema: Schema, threads: int = 1) -> None:
+        self._coded = coded
+        self._schema = schema
+        self._texts = TextCodes(coded)
+        found = library.entry()
+        self._kernels = KernelExecutor(coded.program, found, threads) if found is not None else None
+        self._executor: Executor = self._kernels or NumpyExecutor(coded.program)
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int) -> NativeEngine:
+        """The engine for a bundle. Raises ManifestError, ArrayError or ProgramError for members that are
+        malformed.
+        """
+        coded = read_program(bundle, PROGRAM, ARRAYS)
+        for method, facts in bundle.manifest["methods"].items():
+            output = coded.program.outputs.get(method)
+            if output is None or (output.form, output.dtype) != (facts["form"], facts["dtype"]):
+                raise ManifestError(f"{PROGRAM}: method {method} is not what the manifest says", "compile it again")
+        return cls(coded, bundle.schema, threads)
+
+    @property
+    def source(self) -> str:
+        """Where the kernels are from, for people: a library's path, the cache, Numba, or NumPy."""
+        return "NumPy" if self._kernels is None else self._kernels.library.source
+
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+        """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
+        new: dict[str, int] = {}
+        codes = {
+            name: self._texts.encode(name, columns[name], new) for name in self._coded.text_inputs if name in columns
+        }
+        values = self._executor.run({**columns, **codes}, rows, methods)
+        return {method: self._result(method, values[method], rows, new) for method in methods}
+
+    def one(self, method: str) -> Callable[[Row], Any]:
+        """A function of one raw row; see native_row.py for what takes the fast way."""
+        slow = generic_one(self, self._schema, method)
+        if self._kernels is None:
+            return slow
+        return row_function(self._kernels, self._coded, self._texts, self._schema, method, slow)
+
+    def _result(self, method: str, values: Sequence[Array], rows: int, new: Mapping[str, int]) -> Array:
+        output = self._coded.program.outputs[method]
+        parts = [
+            self._texts.decode(x, output, new) if text else x
+            for x, text in zip(values, self._coded.text_outputs[method], strict=True)
+        ]
+        with np.errstate(all="ignore"):  # float64 to float32 may overflow, as it does in scikit-learn
+            return join(parts, output, rows)
+
+
+def read_program(bundle: Bundle, program: str, arrays: str) -> CodedProgram:
+    """What the members ``program`` and ``arrays`` hold. Raises ManifestError, ArrayError or ProgramError."""
+    member = bundle.json(program)
+    try:
+        index, recipes, description, tables = (member[k] for k in ("arrays", "recipes", "program", "strings"))
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{program}: it lacks {error}", "compile the pipeline again") from None
+    stored = restore(recipes, unpack(index, bundle.member(arrays)))
+    return tables_from_json(load(description, stored), tables)
+
+
+def join(parts: Sequence[Array], output: Output, rows: int) -> Array:
+    """An output from its values, (rows, width) each."""
+    if len(parts) > 1:
+        return assemble(list(parts), output, rows)
+    result = parts[0].astype(np.dtype(output.dtype), copy=False)
+    return result.reshape(rows) if output.form == "vector" else result

@@ -1,0 +1,185 @@
+"""Runs a program of numbers and codes on arrays of rows: with the kernels, or with NumPy where there are none.
+
+The native engine hands an executor the columns it has coded and gets the values of each output as they are,
+undecoded. Executors keep no state between calls that a refused row could spoil, and any number of threads may
+call one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from edgeml.errors import EdgeMLError, ProgramError
+from edgeml.ir import Output, Program, interpreter
+from edgeml.ir.ops_ml import non_finite_error, require_error
+from edgeml.ir.table import Array, numpy_dtype
+from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
+from edgeml.runtimes.kernels.entry import Call
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from edgeml.runtimes.kernels.library import Library
+
+# Fewer rows than this are not worth handing to another thread (about 50 us of work for a linear model).
+ROWS_PER_THREAD = 512
+
+
+class Executor(Protocol):
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+        """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings.
+
+        Raises InputError where the program refuses a row; of several such rows it names one.
+        """
+        ...
+
+
+class NumpyExecutor:
+    """The interpreter: the meaning of the program, and the last resort."""
+
+    def __init__(self, program: Program) -> None:
+        # Outputs one value each, in the value's own dtype.
+        self._names = {m: [f"{m}/{i}" for i in range(len(o.values))] for m, o in program.outputs.items()}
+        self._program = program.with_outputs(
+            Output(name, (value,), "matrix", numpy_dtype(program.type_of(value).dtype).str)
+            for method, output in program.outputs.items()
+            for name, value in zip(self._names[method], output.values, strict=True)
+        )
+
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+        results = interpreter.run(self._program, columns, [name for m in methods for name in self._names[m]])
+        return {
+            m: [np.broadcast_to(results[name], (rows, results[name].shape[1])) for name in self._names[m]]
+            for m in methods
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Memory of one call at a time: scratch, and the call that is handed to the machine."""
+
+    scratch: Array
+    call: Array
+    pointer: ctypes.c_void_p
+
+    @classmethod
+    def make(cls, plan: Plan, constants: Array) -> Workspace:
+        scratch = aligned(plan.cells)
+        scratch[: len(plan.image)] = plan.image
+        call = aligned(len(Call))
+        call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants), address(scratch)
+        call[[Call.START, Call.END, Call.BLOCK]] = 0, 1, plan.block
+        return cls(scratch, call, ctypes.c_void_p(address(call)))
+
+
+def address(array: Array) -> int:
+    """Of the first element."""
+    result: int = array.__array_interface__["data"][0]
+    return result
+
+
+class KernelExecutor:
+    """The compiled kernels. Plans are made when a set of methods is first asked for."""
+
+    def __init__(self, program: Program, library: Library, threads: int) -> None:
+        self.program = program
+        self.library = library
+        self._threads = threads
+        self._constants = Constants()
+        # The plan of everything puts all constants in place; later plans share them.
+        plan_one(program, tuple(program.outputs), self._constants, range(len(program.inputs)))
+        self.constants = self._constants.freeze()
+        self._plans: dict[tuple[str, ...], tuple[Plan, list[Workspace]]] = {}
+        self._lock = threading.Lock()
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+        plan, spaces = self._plan(tuple(methods))
+        inputs = [np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs]
+        if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
+            raise ProgramError(f"columns of another length than {rows} rows")
+        results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
+        ports = np.array(
+            [address(x) for x in inputs] + [address(x) for m in plan.outputs for x in results[m]], dtype=np.uintp
+        )
+        parts = self._parts(rows)
+        if len(parts) == 1:
+            errors = [self._call(plan, spaces, ports, *parts[0])]
+        else:
+            from concurrent.futures import wait
+
+            pool = self._workers()
+            waiting = [pool.submit(self._call, plan, spaces, ports, *part) for part in parts[1:]]
+            try:
+                first = self._call(plan, spaces, ports, *parts[0])
+            finally:
+                wait(waiting)  # they hold addresses of arrays that live no longer than this call
+            errors = [first, *(w.result() for w in waiting)]
+        for error in errors:
+            if error is not None:
+                raise error
+        return results
+
+    def plan_one(self, method: str, order: Sequence[int]) -> Plan:
+        """The plan of single rows for one method; the caller runs it."""
+        return plan_one(self.program, (method,), self._constants, order)
+
+    def _plan(self, methods: tuple[str, ...]) -> tuple[Plan, list[Workspace]]:
+        with self._lock:
+            if methods not in self._plans:
+                self._plans[methods] = plan_blocks(self.program, methods, self._constants), []
+            return self._plans[methods]
+
+    def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:
+        """Run rows [start, end); the error where a row is refused."""
+        try:
+            space = spaces.pop()
+        except IndexError:
+            space = Workspace.make(plan, self.constants)
+        try:
+            space.call[[Call.PORTS, Call.START, Call.END]] = address(ports), start, end
+            if self.library.run_blocks(space.pointer):
+                return refusal(self.program, plan, space)
+            return None
+        finally:
+            spaces.append(space)
+
+    # --- threads
+    def _parts(self, rows: int) -> list[tuple[int, int]]:
+        """Ranges of rows, one a thread."""
+        count = max(1, min(self._threads, rows // ROWS_PER_THREAD))
+        ends = [rows * i // count for i in range(count + 1)]
+        return list(pairwise(ends))
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            # A forked process inherits the pool without its threads.
+            if self._pool is None or self._pool[0] != os.getpid():
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._pool = os.getpid(), ThreadPoolExecutor(self._threads - 1, "edgeml")
+            return self._pool[1]
+
+
+def refusal(program: Program, plan: Plan, space: Workspace) -> EdgeMLError:
+    """The error for the cell a kernel has refused, in the words every engine uses."""
+    value, first, cell = (int(x) for x in space.call[[Call.VALUE, Call.FIRST, Call.CELL]])
+    node = program.node_of(value)
+    if node is not None and node.op == "CheckFinite":
+        r = plan.registers[value]
+        row, column = divmod(cell, r.width)
+        found = space.scratch.view(np.float64)[r.offset + column * r.step + row * r.row]
+        return non_finite_error(first + row, column, node.attrs["what"], float(found))
+    if node is not None and node.op == "Require":
+        row = cell // program.type_of(node.inputs[1]).width
+        return require_error(first + row, node.attrs["message"], node.attrs["kind"])
+    what = "an input" if node is None else f"{node.op} ({node.origin})"
+    return ProgramError(f"%{value} {what} was given a value outside its table (row {first + cell})", "report it")
