@@ -1,0 +1,220 @@
+"""Every op of the table in ONNX against the interpreter: bit for bit where the op's arithmetic is exact."""
+
+import numpy as np
+import pytest
+
+from edgeml.ir import Builder, interpreter
+from edgeml.ir.ops import OPS
+from edgeml.targets.onnx import lower
+from edgeml.targets.onnx_graph import CHECKS, LOWERINGS
+from tests.onnx_oracle import ABOUT, INF, NAN, TREE, assert_equal, run
+
+FLOATS = np.array([0.0, -0.0, 1.5, -2.5, NAN, INF, -INF, 5e-324, 1e308, -1e308, 1e-3, 3.0, 3.0000000000000004])
+INTS = np.array([0, 1, -1, 7, 2**53 + 1, -(2**63), 2**63 - 1])
+TEXTS = np.array(["a", "b", "", None, NAN, "nan", "None", "😀", "a\0b", "ä"], dtype=object)
+
+
+def pairs(values):
+    """Every value beside every value, as two columns."""
+    x, y = np.meshgrid(np.arange(len(values)), np.arange(len(values)))
+    return values[x.ravel()], values[y.ravel()]
+
+
+def rows_of(values, width, count=200, seed=0):
+    return np.random.default_rng(seed).choice(values, (count, width))
+
+
+class Case:
+    """One op: columns by name, and a function of Builder and inputs that gives the value to compare."""
+
+    def __init__(self, columns, build, rtol=0.0, id=""):
+        self.columns = {k: np.asarray(v) for k, v in columns.items()}
+        self.build, self.rtol, self.id = build, rtol, id
+
+    def program(self):
+        b = Builder()
+        inputs = []
+        for name, x in self.columns.items():
+            dtype = "string" if x.dtype == object else x.dtype.name
+            inputs.append(b.input(name, dtype, 1 if x.ndim == 1 else x.shape[1]))
+        value = self.build(b, *inputs)
+        dtype = "O" if value.dtype == "string" else np.dtype(value.dtype).str
+        b.output("transform", [value], "matrix", dtype)
+        return b.finish()
+
+
+def unary(name, values, widths=(1,), **options):
+    def build(b, x):
+        return b.op(name, x)
+
+    return [Case({"x": values if w == 1 else rows_of(values, w)}, build, id=f"{name}-{w}", **options) for w in widths]
+
+
+def binary(name, *value_sets):
+    def build(b, x, y):
+        return b.op(name, x, y)
+
+    cases = []
+    for values in value_sets:
+        x, y = pairs(values)
+        cases.append(Case({"x": x, "y": y}, build, id=f"{name}-{values.dtype}"))
+        wide = {"x": rows_of(values, 3), "y": rows_of(values, 1, seed=1)}
+        cases.append(Case(wide, build, id=f"{name}-{values.dtype}-broadcast"))
+    return cases
+
+
+def attributes(op, columns, rtol=0.0, **attrs):
+    return Case(columns, lambda b, *xs: b.op(op, *xs, **attrs), rtol, id=f"{op}")
+
+
+F4 = FLOATS[np.abs(FLOATS) != 1e308].astype(np.float32)
+BOOLS = np.array([True, False])
+ARITHMETIC = np.array([0.1, -0.2, 3.7, 1e10, -1e-10, 1e300])
+
+CASES = {
+    "Constant": [
+        Case({"x": FLOATS}, lambda b, x: b.constant(np.array([1.5, -0.0, NAN])), id="Constant-float"),
+        Case({"x": FLOATS}, lambda b, x: b.constant(("a", None, NAN, "😀")), id="Constant-string"),
+    ],
+    "Concat": [
+        Case({"x": TEXTS, "y": TEXTS[::-1]}, lambda b, x, y: b.concat([x, y, x]), id="Concat-string"),
+        Case({"x": FLOATS}, lambda b, x: b.concat([b.constant([1.0, 2.0]), x]), id="Concat-one-row"),
+        Case({"x": BOOLS}, lambda b, x: b.concat([x, ~x]), id="Concat-bool"),
+    ],
+    "Select": [
+        Case({"x": rows_of(FLOATS, 5)}, lambda b, x: x.select([1, 2, 3]), id="Select-run"),
+        Case({"x": rows_of(TEXTS, 5)}, lambda b, x: x.select([4, 0, 0]), id="Select-any-string"),
+        Case({"x": rows_of(BOOLS, 3)}, lambda b, x: x.select([2]), id="Select-one"),
+    ],
+    "Cast": [
+        Case({"x": v}, lambda b, x, to=to: b.op("Cast", x, to=to), id=f"Cast-{v.dtype}-{to}")
+        for v in (FLOATS, F4, INTS, BOOLS)
+        for to in ("float64", "float32", "int64", "bool")
+    ],
+    **{op: binary(op, ARITHMETIC, FLOATS, F4, INTS) for op in ("Add", "Sub", "Mul", "Minimum", "Maximum")},
+    "Div": binary("Div", FLOATS, F4),
+    **{op: binary(op, FLOATS, F4, INTS) for op in ("Less", "LessEqual", "Greater", "GreaterEqual")},
+    "Equal": [
+        *binary("Equal", FLOATS, F4, INTS, BOOLS, TEXTS),
+        Case({"x": TEXTS}, lambda b, x: x == b.constant(("a",)), id="Equal-constant"),
+        Case({"x": TEXTS}, lambda b, x: x == b.constant((None,)), id="Equal-None"),
+        Case({"x": TEXTS}, lambda b, x: x == b.constant((NAN,)), id="Equal-NaN"),
+    ],
+    "And": binary("And", BOOLS),
+    "Or": binary("Or", BOOLS),
+    "Not": unary("Not", BOOLS, (1, 2)),
+    "Where": [
+        Case(
+            {"c": rows_of(BOOLS, 1), "x": rows_of(v, 2), "y": rows_of(v, 2, seed=1)},
+            lambda b, c, x, y: b.op("Where", c, x, y),
+            id=f"Where-{v.dtype}",
+        )
+        for v in (FLOATS, F4, INTS, BOOLS, TEXTS)
+    ],
+    "Neg": unary("Neg", FLOATS) + unary("Neg", F4) + unary("Neg", INTS),
+    "Abs": unary("Abs", FLOATS) + unary("Abs", F4) + unary("Abs", INTS),
+    "Sqrt": unary("Sqrt", FLOATS) + unary("Sqrt", F4),
+    **{
+        op: unary(op, np.concatenate([FLOATS, np.linspace(-50, 50, 501), [700.0, -700.0]]), rtol=2e-15)
+        + unary(op, np.concatenate([F4, np.linspace(-80, 80, 501, dtype=np.float32)]), rtol=2e-7)
+        for op in ("Exp", "Log", "Sigmoid", "Tanh")
+    },
+    "IsNaN": unary("IsNaN", FLOATS) + unary("IsNaN", F4) + unary("IsNaN", TEXTS),
+    "IsNone": unary("IsNone", TEXTS),
+    "ReduceSum": unary("ReduceSum", ARITHMETIC, (1, 2, 3, 17)) + unary("ReduceSum", INTS[:5], (4,)),
+    **{
+        op: unary(op, FLOATS, (1, 2, 5, 17)) + unary(op, F4, (4,)) + unary(op, INTS, (4,))
+        for op in ("ReduceMax", "ReduceMin", "ArgMax", "ArgMin")
+    },
+    "Softmax": unary("Softmax", np.concatenate([np.linspace(-30, 30, 61), FLOATS]), (1, 2, 5), rtol=1e-14)
+    + unary("Softmax", np.linspace(-30, 30, 61, dtype=np.float32), (3,), rtol=2e-7),
+    "Linear": [
+        Case(
+            {"x": rows_of(np.array([0.1, 0.2, 3.7, 11.0]), 4).astype(dtype)},
+            lambda b, x, bias=bias: b.linear(x, np.arange(8.0).reshape(4, 2) + 1, bias),
+            rtol,
+            id=f"Linear-{dtype}-{bias}",
+        )
+        for dtype, rtol in (("float64", 1e-12), ("float32", 1e-6))
+        for bias in (0.0, 0.25)
+    ],
+    "Lookup": [
+        Case({"x": v}, lambda b, x, keys=keys: b.lookup(x, keys), id=f"Lookup-{v.dtype}-{len(keys)}")
+        for v, keys in [
+            (FLOATS, np.array([3.0, NAN, 0.0, INF, 3.0, 1.5])),
+            (FLOATS, np.array([])),
+            (F4, np.array([3.0, NAN, -0.0, -INF, 0.001], np.float32)),
+            (INTS, np.array([7, -(2**63), 7, 2**53 + 1])),
+            (BOOLS, np.array([True])),
+            (TEXTS, ("b", "a", "b", "", NAN, "😀", None, "a\0b")),
+            (TEXTS, ("nan", "None")),
+            (TEXTS, ()),
+        ]
+    ],
+    "Take": [
+        Case({"i": np.array([2, 0, 1, 1])}, lambda b, i, t=t: b.take(i, t), id=f"Take-{n}")
+        for n, t in {
+            "column": np.array([1.5, NAN, -0.0]),
+            "rows": np.arange(6.0).reshape(3, 2),
+            "int": np.array([5, 6, 7]),
+            "bool": np.array([[True, False], [False, False], [True, True]]),
+            "string": ("yes", None, "😀"),
+        }.items()
+    ],
+    "OneHot": [
+        attributes("OneHot", {"i": np.array([0, 2, -1, 3, 1])}, width=3, dtype=d)
+        for d in ("float64", "float32", "int64", "bool")
+    ],
+    "TreeEnsemble": [attributes("TreeEnsemble", {"x": FLOATS}, **TREE)],
+    "TreeLeaves": [attributes("TreeLeaves", {"x": FLOATS}, **TREE)],
+    "Rank": [
+        attributes("Rank", {"x": np.column_stack([v, v, v])}, edges=edges, offsets=np.array([0, 5, 5, 6]))
+        for edges in [np.array([-INF, -0.0, 1e-3, np.nextafter(1e-3, 1), 1e308, 3.0])]
+        for v in (FLOATS, F4)
+    ],
+    "Interp": [
+        attributes(
+            "Interp",
+            {"x": np.concatenate([FLOATS, knots, np.nextafter(knots, INF), knots + 0.3])},
+            xs=knots,
+            ys=values,
+        )
+        for knots, values in [
+            (np.array([0.5]), np.array([2.0])),
+            (np.array([0.0, 1.0]), np.array([1.0, -1.0])),
+            (np.cumsum(np.random.default_rng(0).random(37)) - 5, np.random.default_rng(1).random(37)),
+        ]
+    ],
+    "CheckFinite": [
+        attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
+        attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
+    ],
+    "Require": [
+        Case(
+            {"x": TEXTS},
+            lambda b, x: b.require(x, ~(x == b.constant(("z",))), "z is refused"),
+            id="Require-string",
+        ),
+        Case({"x": INTS}, lambda b, x: b.require(b.constant([2.0]), x == x, "never"), id="Require-one-row"),
+    ],
+}
+
+
+# --- every op -----------------------------------------------------------------------------------------------
+def test_every_op_has_a_lowering_and_a_case():
+    assert set(LOWERINGS) | set(CHECKS) == set(OPS)
+    assert not set(LOWERINGS) & set(CHECKS)
+    assert set(CHECKS) == {name for name, op in OPS.items() if op.effect}
+    assert set(CASES) == set(OPS) - {"OnnxGraph"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.id) for cases in CASES.values() for c in cases])
+def test_op(case):
+    program = case.program()
+    data = lower(program, ABOUT)["model.onnx"]
+    want = interpreter.run(program, case.columns)["transform"]
+    assert_equal(run(data, case.columns), want, case.rtol)
+    assert_equal(run(data, case.columns, threads=2, optimise=False), want, case.rtol)
+    for row in (0, -1):
+        one = {k: v[row:][:1] for k, v in case.columns.items()}
+        assert_equal(run(data, one), want[row:][:1], case.rtol)
