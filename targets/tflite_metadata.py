@@ -1,0 +1,141 @@
+"""What a ``.tflite`` says of itself, so that someone who has nothing else can use it: the metadata entry ``edgeml``.
+
+JSON, in the TFLite metadata buffer of that name:
+
+    edgeml, name, version   of EdgeML, and of the model
+    columns                 kind of each raw column the answers depend on, by name; of a matrix [kind, width] under "X"
+    inputs                  of the signature ``serve``: groups of neighbouring columns of ``features`` and of ``codes``.
+                            A group has ``step`` (the pipeline step that computes it), ``from`` (for each column the
+                            raw column it depends on, or a list of several; positions for a matrix), and ``minus``
+                            where a number is subtracted from each in the end. Ranks have ``edges`` (a list a column:
+                            the input is how many of them are below the cell, one more than all for NaN; null where
+                            they are too many to list). A column made of one string column has ``codes`` (what every
+                            known string becomes, then None, NaN and any other string; null where such a row is
+                            refused). The exact computation is the program in the bundle's member ``front``.
+    outputs                 for each method its form and dtype in scikit-learn, and ``labels`` where the graph gives the
+                            index of a class instead of its label (one table a column)
+    checks                  what ``refused`` = 1, 2, … stands for; 0 is a row that scikit-learn answers
+    raw                     ``inputs`` and ``checks`` of the signature ``raw``, or the ``reason`` it is missing
+    rows                    how many rows to compute at once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeml._version import __version__
+from edgeml.ir import Node, Output, Program
+from edgeml.jsonutil import dumps
+from edgeml.schema import MATRIX, Schema
+from edgeml.targets.base import About
+from edgeml.targets.tflite_sources import Source, sources_of, string_table
+from edgeml.targets.tflite_split import CODES, FEATURES, Cell, Column, Split
+
+ENTRY = "edgeml"
+# Numbers of edges that are written out, each some 5 to 20 bytes; of more the front has them.
+MOST_EDGES = 1_000
+
+
+def metadata(
+    program: Program, parts: Split, about: About, front: str, serve: Mapping[str, Any], raw: Mapping[str, Any]
+) -> bytes:
+    """The JSON. ``program`` is the whole ranked program; ``serve`` and ``raw`` are facts of the two graphs."""
+    described = _Columns(program, parts)
+    return dumps(
+        {
+            "edgeml": __version__,
+            "name": about.name,
+            "version": about.version,
+            "columns": _columns_of(about.schema),
+            "front": front,
+            "inputs": {n: described.groups(n, c) for n, c in ((FEATURES, parts.features), (CODES, parts.codes)) if c},
+            "outputs": _outputs_of(program.outputs.values(), parts.labels),
+            **serve,
+            "raw": raw,
+        }
+    )
+
+
+def _columns_of(schema: Schema) -> dict[str, Any]:
+    if schema.form == "matrix":
+        return {MATRIX: [schema.kind, len(schema.columns)]}
+    return {c.name: c.kind for c in schema.columns if c.used}
+
+
+def _outputs_of(outputs: Iterable[Output], labels: Mapping[str, list[list[Cell]]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for output in outputs:
+        result[output.name] = {"form": output.form, "dtype": output.dtype}
+        if output.name in labels:
+            result[output.name]["labels"] = [[_plain(c) for c in table] for table in labels[output.name]]
+    return result
+
+
+def _plain(cell: Cell) -> Cell:
+    """A label as JSON has it: null for NaN."""
+    return None if isinstance(cell, float) and cell != cell else cell
+
+
+class _Columns:
+    """Describes columns of the core's input."""
+
+    def __init__(self, program: Program, parts: Split) -> None:
+        self.program, self.parts = program, parts
+        self.sources = sources_of(program)
+        self.edges_left = MOST_EDGES
+        self.tables: dict[Source, list[tuple[Cell, dict[str, Any] | None]]] = {}
+
+    def groups(self, name: str, columns: Mapping[Column, int]) -> list[dict[str, Any]]:
+        """Neighbouring columns with the same kind of description, put together."""
+        result: list[dict[str, Any]] = []
+        for column, position in columns.items():
+            entry = self._column(name, column, position)
+            if result and result[-1].keys() == entry.keys() and result[-1]["step"] == entry["step"]:
+                for key in entry.keys() - {"step"}:
+                    result[-1][key] += entry[key]
+            else:
+                result.append(entry)
+        return result
+
+    def _column(self, name: str, column: Column, position: int) -> dict[str, Any]:
+        if column.value < 0:
+            return {"step": "a zero for every row", "from": [[]]}
+        node = self.program.node_of(column.value)
+        sources = sorted(self.sources[column.value][column.column])
+        names = [self._label(s) for s in sources]
+        result: dict[str, Any] = {"step": node.origin if node else "", "from": names if len(names) == 1 else [names]}
+        if name == FEATURES and self.parts.shift is not None:
+            result["minus"] = [float(self.parts.shift[position])]
+        if len(sources) == 1 and self.program.inputs[sources[0][0]].type.dtype == "string":
+            table = [[cell, _number(values, name, position)] for cell, values in self._table(sources[0])]
+            result["codes"] = [table]
+        elif node is not None and node.op == "Rank":
+            result["edges"] = [self._edges(node, column.column)]
+        return result
+
+    def _label(self, source: Source) -> str | int:
+        """Name of a raw column; its position in the matrix of a pipeline that was fitted on an array."""
+        entry = self.program.inputs[source[0]]
+        return entry.name if entry.type.width == 1 else source[1]
+
+    def _edges(self, node: Node, column: int) -> list[str | float] | None:
+        start, end = node.attrs["offsets"][column : column + 2]
+        self.edges_left -= int(end - start)
+        if self.edges_left < 0:
+            return None
+        return [str(e) if np.isinf(e) else float(e) for e in node.attrs["edges"][start:end]]
+
+    def _table(self, source: Source) -> list[tuple[Cell, dict[str, Any] | None]]:
+        if source not in self.tables:
+            self.tables[source] = string_table(self.parts.front, self.program.inputs[source[0]].name)
+        return self.tables[source]
+
+
+def _number(values: Mapping[str, Any] | None, name: str, position: int) -> float | int | None:
+    if values is None:
+        return None
+    cell = values[name][position]
+    return int(cell) if values[name].dtype.kind == "i" else float(cell)
