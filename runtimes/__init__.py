@@ -1,1 +1,4 @@
-"""Runs artifacts: NumPy only at import."""
+"""Runs the artifacts of a bundle.
+
+Importing any of it needs NumPy and nothing else; see ``base`` for Model.
+"""

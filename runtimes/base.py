@@ -1,0 +1,266 @@
+"""The Model an application holds, and what an engine under it has to be.
+
+``load`` opens a bundle, opens an engine on it and wraps both in a Model, which reads rows by the schema and
+hands them to the engine. A Model has the methods its pipeline had, and no others. Nothing of it changes while
+it predicts, so any number of threads may call one Model at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, update_wrapper
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml.bundle.read import Bundle
+from edgeml.errors import EngineError, ManifestError
+from edgeml.jsonutil import dumps
+from edgeml.runtimes.frames import read_row, read_rows
+from edgeml.schema import Schema
+
+Array = npt.NDArray[Any]
+Row = Mapping[str, Any] | Sequence[Any]
+
+_MAX_LABEL_BYTES = 40_000  # of a fixed-width string label: 10,000 characters, as the manifest allows
+
+
+class Engine(Protocol):
+    """Computes a program's outputs. Must be safe to call from several threads at once."""
+
+    name: str
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int) -> Engine:
+        """An engine on the bundle's artifact, using up to ``threads`` threads for one batch."""
+        ...
+
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+        """Results by method, in scikit-learn's shapes and dtypes; ``columns`` as ``read_rows`` gives them."""
+        ...
+
+    def one(self, method: str) -> Callable[[Row], Any]:
+        """A function of one raw row, made for ``method``: a label or number, or an array of shape (k,)."""
+        ...
+
+
+def generic_one(engine: Engine, schema: Schema, method: str) -> Callable[[Row], Any]:
+    """``Engine.one`` by way of ``run``, for an engine that has nothing faster."""
+    methods = (method,)
+
+    def one(row: Row) -> Any:
+        return engine.run(read_row(row, schema), 1, methods)[method][0]
+
+    return one
+
+
+class _Method:
+    """A method of Model that is there only when the pipeline had it, as ``hasattr`` asks in scikit-learn."""
+
+    def __init__(self, function: Callable[[Model, Any], Array]) -> None:
+        self._function = function
+        self._name = function.__name__
+        update_wrapper(self, function)  # for help(): docstring and signature
+
+    @overload
+    def __get__(self, model: None, owner: type) -> _Method: ...
+    @overload
+    def __get__(self, model: Model, owner: type) -> Callable[[Any], Array]: ...
+    def __get__(self, model: Model | None, owner: type) -> _Method | Callable[[Any], Array]:
+        if model is None:
+            return self
+        model._require(self._name, self._name)
+        bound: Callable[[Any], Array] = self._function.__get__(model, owner)
+        return bound
+
+    def __call__(self, model: Model, X: Any) -> Array:
+        return self.__get__(model, type(model))(X)
+
+
+class Model:
+    """A compiled pipeline, ready to answer. Made by ``edgeml.load``; close it, or use it in a ``with`` block.
+
+    The rows ``X`` of every method may be a pandas or polars frame, an Arrow table, a NumPy array, a dict of
+    columns or a list of dicts, with raw columns as at fit. All methods raise InputError, by the kind of what
+    is wrong with the rows, and EngineError once the model is closed.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, threads: int = 1, verify_with: Any = None) -> None:
+        self.schema: Schema = bundle.schema
+        self.manifest: dict[str, Any] = bundle.manifest
+        self.path = os.path.abspath(bundle.path)
+        self.engine: str = engine.name
+        self.threads = threads
+        self._engine: Engine = engine
+        self._bundle = bundle
+        self._verify_with = verify_with
+
+    # --- many rows
+    @_Method
+    def predict(self, X: Any) -> Array:
+        """Labels or numbers, (rows,), or (rows, outputs) where the pipeline returns that."""
+        return self._run("predict", X)
+
+    @_Method
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities, (rows, classes), columns in the order of ``classes_``."""
+        return self._run("predict_proba", X)
+
+    @_Method
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, (rows, classes)."""
+        return self._run("predict_log_proba", X)
+
+    @_Method
+    def decision_function(self, X: Any) -> Array:
+        """Scores before they become labels, (rows,) or (rows, classes)."""
+        return self._run("decision_function", X)
+
+    @_Method
+    def score_samples(self, X: Any) -> Array:
+        """Score of each row, (rows,)."""
+        return self._run("score_samples", X)
+
+    @_Method
+    def transform(self, X: Any) -> Array:
+        """Transformed rows, (rows, features); dense also where scikit-learn returns a sparse matrix."""
+        return self._run("transform", X)
+
+    # --- one row: the engine's own function, bound at first use, so that a call has no layer in between
+    @cached_property
+    def predict_one(self) -> Callable[[Row], Any]:
+        """``predict_one(row)``: label or number of a raw row, a dict or a sequence in the schema's order."""
+        return self._one("predict_one", "predict")
+
+    @cached_property
+    def predict_proba_one(self) -> Callable[[Row], Array]:
+        """``predict_proba_one(row)``: probabilities of one raw row, (classes,)."""
+        return self._one("predict_proba_one", "predict_proba")
+
+    @cached_property
+    def classes_(self) -> Array:
+        """The labels, (classes,), with the dtype ``predict`` returns."""
+        classes = self.manifest["classes"]
+        if classes is None:
+            raise AttributeError(f"{self._name} has no classes_: its estimator is not a classifier")
+        name = self.manifest["methods"].get("predict", {"dtype": "O"})["dtype"]
+        try:
+            dtype = np.dtype(name)
+            if dtype.itemsize > _MAX_LABEL_BYTES:
+                raise ValueError("labels are too wide")
+            if dtype.kind == "O":
+                return np.fromiter(classes, dtype=object, count=len(classes))
+            return np.array(classes, dtype=dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ManifestError(f"{self.path}: the labels are not of dtype {name[:40]!r}: {error}") from None
+
+    # --- life
+    def close(self) -> None:
+        """Free the engine and the bundle. Calls that are under way finish; later ones raise EngineError."""
+        if isinstance(self._engine, _Closed):
+            return
+        self._engine = _Closed(self.path)
+        for name in ("predict_one", "predict_proba_one"):
+            if name in self.__dict__:
+                self.__dict__[name] = self._engine.one(name)
+        self._bundle.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
+        # Not the engine's memory but the way to open it again travels to a worker process.
+        return _reopen, (self.path, self.engine, self.threads, self._verify_with, _fingerprint(self.manifest))
+
+    def __dir__(self) -> list[str]:
+        absent = {name for name in _METHOD_NAMES if name not in self.manifest["methods"]}
+        absent |= {f"{name}_one" for name in ("predict", "predict_proba") if name in absent}
+        if self.manifest["classes"] is None:
+            absent.add("classes_")
+        return [name for name in super().__dir__() if name not in absent]
+
+    def __repr__(self) -> str:
+        columns = len(self.schema.columns)
+        closed = ", closed" if isinstance(self._engine, _Closed) else ""
+        return (
+            f"<Model {self._name!r} version {self.manifest['version']}: {self.manifest['estimator']}, "
+            f"{columns} column{'s' * (columns != 1)} -> {', '.join(self.manifest['methods'])}; "
+            f"engine {self.engine}, threads {self.threads}{closed}>"
+        )
+
+    # --- helpers
+    @property
+    def _name(self) -> str:
+        return str(self.manifest["name"])
+
+    def _run(self, method: str, X: Any) -> Array:
+        engine = self._engine
+        columns, rows = read_rows(X, self.schema)
+        return engine.run(columns, rows, (method,))[method]
+
+    def _one(self, name: str, method: str) -> Callable[[Row], Any]:
+        self._require(name, method)
+        return self._engine.one(method)
+
+    def _require(self, name: str, method: str) -> None:
+        methods = self.manifest["methods"]
+        if method not in methods:
+            raise AttributeError(
+                f"{self._name} has no {name}: the pipeline it was compiled from "
+                f"({self.manifest['estimator']}) has no {method}. It has: {', '.join(methods)}"
+            )
+
+
+_METHOD_NAMES = tuple(name for name, value in vars(Model).items() if isinstance(value, _Method))
+
+
+class _Closed:
+    """Stands where the engine was, once a model is closed."""
+
+    name = "closed"
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+        raise self._error()
+
+    def one(self, method: str) -> Callable[[Row], Any]:
+        def closed(row: Row) -> Any:
+            raise self._error()
+
+        return closed
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int) -> Engine:
+        raise NotImplementedError
+
+    def _error(self) -> EngineError:
+        return EngineError("the model is closed", f"load it again: edgeml.load({self._path!r})")
+
+
+def _fingerprint(manifest: Mapping[str, Any]) -> str:
+    return sha256(dumps(manifest)).hexdigest()
+
+
+def _reopen(path: str, engine: str, threads: int, verify_with: Any, fingerprint: str) -> Model:
+    """The other half of ``Model.__reduce__``, run in the process the model was sent to."""
+    from edgeml.runtimes.load import load
+
+    model = load(path, engine=engine, threads=threads, verify_with=verify_with)
+    if _fingerprint(model.manifest) != fingerprint:
+        model.close()
+        raise EngineError(
+            f"{path} holds another model than the one that was sent to this process",
+            "give every version its own file, or load the model in the worker",
+        )
+    return model

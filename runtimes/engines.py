@@ -1,0 +1,83 @@
+"""The table of engines, and the choice among them: the one place that knows which engine runs which artifact.
+
+Comes in: an open bundle and the name the caller gave; goes out: an engine on it, or an EngineError that says
+what to do. ``load`` and the compiler's parity check call it. An engine's module is imported when it is
+opened, not before.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from edgeml.bundle.read import Bundle
+from edgeml.errors import EngineNotInBundleError, EngineNotInstalledError, UnknownEngineError
+from edgeml.runtimes.base import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``artifact``: the bundle's format it runs. ``package`` must be importable; ``install`` gets it."""
+
+    module: str
+    class_name: str
+    artifact: str
+    package: str | None
+    install: str
+
+
+# In the order in which "auto" prefers them. Adding an engine is a module and a line here.
+ENGINES = {
+    "native": Entry("edgeml.runtimes.native", "NativeEngine", "native", None, "pip install edgeml-sdk"),
+    "onnx": Entry("edgeml.runtimes.onnx", "OnnxEngine", "onnx", "onnxruntime", "pip install 'edgeml-sdk[onnx]'"),
+}
+
+
+def open_engine(bundle: Bundle, name: str = "auto", threads: int = 1) -> Engine:
+    """Open the engine ``name``; "auto" takes the first of the table whose artifact the bundle has.
+
+    Raises UnknownEngineError, EngineNotInBundleError (with the manifest's reason), EngineNotInstalledError
+    (with the pip command).
+    """
+    if name != "auto" and name not in ENGINES:
+        raise UnknownEngineError(f"there is no engine {name!r}", f"use one of: auto, {', '.join(ENGINES)}")
+    artifacts = bundle.manifest["artifacts"]
+    if name == "auto":
+        present = [n for n, e in ENGINES.items() if e.artifact in artifacts]
+        if not present:
+            raise EngineNotInBundleError(
+                f"{bundle.path} has no artifact that this version of EdgeML can run; "
+                f"it has: {', '.join(artifacts) or 'none'}",
+                "upgrade edgeml-sdk, or compile the pipeline again",
+            )
+        name = present[0]
+    entry = ENGINES[name]
+    if entry.artifact not in artifacts:
+        reason = bundle.manifest["missing"].get(entry.artifact, "the bundle does not say why")
+        usable = [n for n, e in ENGINES.items() if e.artifact in artifacts]
+        raise EngineNotInBundleError(
+            f"{bundle.path} has no {entry.artifact} artifact for the engine {name!r}: {reason}",
+            f"use engine={usable[0]!r}" if usable else "compile the pipeline again with that format",
+        )
+    if entry.package is not None and not _installed(entry.package):
+        raise EngineNotInstalledError(
+            f"the engine {name!r} needs {entry.package}, which is not installed", entry.install
+        )
+    try:
+        engine = getattr(import_module(entry.module), entry.class_name)
+        return cast("Engine", engine.open(bundle, threads))
+    except ImportError as error:
+        if entry.package is None or (error.name or "").partition(".")[0] != entry.package:
+            raise
+        raise EngineNotInstalledError(
+            f"the engine {name!r} needs {entry.package}, which cannot be imported: {error}", entry.install
+        ) from error
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # a package that a program has blocked or half removed
+        return False

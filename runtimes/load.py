@@ -1,0 +1,49 @@
+"""``load``: from the path of a bundle to a Model that answers. The first call of every device application."""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import Any
+
+from edgeml.bundle.read import open_bundle
+from edgeml.errors import BundleFileError, EngineError
+from edgeml.runtimes.base import Model
+from edgeml.runtimes.engines import open_engine
+
+
+def load(path: str | os.PathLike[str], *, engine: str = "auto", threads: int = 1, verify_with: Any = None) -> Model:
+    """Open the bundle at ``path`` and an engine on it.
+
+    Args:
+        path: a bundle, most often ``<name>.edgeml``. It is read once; replacing the file later changes
+            nothing.
+        engine: "native" or "onnx"; "auto" takes native where the bundle has its artifact, else onnx.
+        threads: how many threads one batch may use, from 1.
+        verify_with: Ed25519 public key (path, bytes or key object, or several): the bundle must be signed by
+            one.
+
+    Raises:
+        BundleError: by the kind of what is wrong with the file; BundleFileError when there is none.
+        EngineError: UnknownEngineError, EngineNotInBundleError or EngineNotInstalledError.
+        KeyFileError, SigningNotInstalledError: ``verify_with`` cannot be used.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise BundleFileError(f"the path of a bundle is a str or a Path, not a {type(path).__name__}")
+    count = _threads(threads)
+    bundle = open_bundle(path, verify_with=verify_with)
+    try:
+        return Model(bundle, open_engine(bundle, engine, count), count, verify_with)
+    except BaseException:
+        bundle.close()
+        raise
+
+
+def _threads(threads: Any) -> int:
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        count = 0
+    if count < 1 or isinstance(threads, bool):
+        raise EngineError(f"threads={threads!r} is not an integer from 1 on", "use threads=1, or the number of cores")
+    return count

@@ -1,0 +1,221 @@
+"""``verify``: does a bundle give scikit-learn's answers on this machine?
+
+The golden rows in the bundle are run through the chosen engine and compared with the answers stored beside
+them; rows that scikit-learn refuses must be refused. With the live pipeline and rows at hand, those are
+compared too. Called by applications, the command line and an agent after an update.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml._version import __version__
+from edgeml.compare import Difference, bound, compare, overflowed
+from edgeml.errors import InputError, ManifestError, VerificationError
+from edgeml.golden import Golden, read_golden
+from edgeml.runtimes.base import Model
+from edgeml.runtimes.frames import read_rows
+from edgeml.runtimes.load import load
+
+Array = npt.NDArray[Any]
+_PACKAGES = ("numba", "llvmlite", "onnxruntime", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One set of rows against scikit-learn: how far off each method is, its bound, and what went wrong.
+
+    ``refused`` counts rows scikit-learn refuses; ``refused_equal`` says that the model refuses just the same.
+    ``unjudged`` counts rows whose score overflows in scikit-learn itself: what label they get is chance.
+    """
+
+    rows: int
+    refused: int
+    methods: dict[str, Difference]
+    bounds: dict[str, float]
+    refused_equal: bool
+    problems: list[str]
+    unjudged: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What ``verify`` found. ``live`` is the comparison with the pipeline, None when none was given."""
+
+    path: str
+    engine: str
+    golden: Comparison
+    live: Comparison | None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.golden.passed and (self.live is None or self.live.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; an error that is infinite is the string "inf"."""
+        data = asdict(self) | {"passed": self.passed}
+        for part in (data["golden"], data["live"]):
+            for figures in part["methods"].values() if part else ():
+                figures.update({k: "inf" for k, v in figures.items() if v == np.inf})
+        return data
+
+
+def verify(
+    path: str | os.PathLike[str],
+    pipeline: Any = None,
+    X: Any = None,
+    *,
+    engine: str = "auto",
+    verify_with: Any = None,
+) -> Verification:
+    """Replay the golden rows of the bundle at ``path``; with a live ``pipeline``, compare on raw rows ``X``.
+
+    Labels must be equal, and numbers within the bound of the parity report (1e-9 relative, 1e-5 where
+    scikit-learn answers in float32, more only where scikit-learn itself is that far from its own answer).
+
+    Raises VerificationError with the figures when they are not; InputError for a pipeline without rows, rows
+    without a pipeline, or rows that the pipeline refuses; and whatever ``load`` raises.
+    """
+    if (pipeline is None) != (X is None):
+        raise InputError(
+            "verify takes a pipeline and rows for it, or neither",
+            "call verify(path) or verify(path, pipeline, X)",
+        )
+    with load(path, engine=engine, verify_with=verify_with) as model:
+        bounds = _bounds(model)
+        golden = _check_golden(model, read_golden(model._bundle), bounds)
+        live = None if pipeline is None else _check_live(model, pipeline, X, bounds)
+        result = Verification(model.path, model.engine, golden, live, _versions())
+    if not result.passed:
+        problems = [f"golden rows: {p}" for p in golden.problems]
+        problems += [f"pipeline: {p}" for p in live.problems] if live else []
+        versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
+        raise VerificationError(
+            f"{path}: the {result.engine} engine does not give scikit-learn's answers here:\n  "
+            + "\n  ".join(problems),
+            f"do not use the model on this machine ({versions}); report it with these figures",
+        )
+    return result
+
+
+def _bounds(model: Model) -> dict[str, float]:
+    """Bounds of the parity report; scikit-learn may be ill-conditioned by more than the usual one."""
+    report = model._bundle.json("report.json") if "report.json" in model._bundle else {}
+    bounds = report.get("bounds", {}) if isinstance(report, Mapping) else {}
+    if not isinstance(bounds, Mapping) or any(
+        isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds.values()
+    ):
+        raise ManifestError("report.json: bounds must be an object of numbers")
+    return {str(method): float(b) for method, b in bounds.items()}
+
+
+def _check_golden(model: Model, golden: Golden, bounds: Mapping[str, float]) -> Comparison:
+    absent = sorted(set(model.manifest["methods"]) - set(golden.outputs))
+    if absent or not golden.outputs:
+        raise ManifestError(f"golden.json has no answers of {', '.join(absent) or 'any method'}")
+    wanted = {c.name for c in model.schema.columns if c.used} if model.schema.form == "columns" else {"X"}
+    if wanted - set(golden.columns):
+        raise ManifestError(f"golden.json lacks the column {min(wanted - set(golden.columns))!r}")
+    methods = tuple(golden.outputs)
+    answered = np.flatnonzero(~golden.refused)
+    problems: list[str] = []
+    figures: dict[str, Difference] = {}
+    limits: dict[str, float] = {}
+    if len(answered):
+        try:
+            results = model._engine.run(golden.take(answered), len(answered), methods)
+        except InputError as error:
+            problems.append(f"a row that scikit-learn answers is refused: {error.cause}")
+        else:
+            figures, limits, problems = _judge(golden.outputs, results, bounds)
+    refused_equal = True
+    for row in np.flatnonzero(golden.refused):
+        try:
+            model._engine.run(golden.take(np.array([row])), 1, methods)
+        except InputError:
+            continue
+        refused_equal = False
+        problems.append(f"row {row} is answered, which scikit-learn refuses")
+    unjudged = int(overflowed(golden.outputs, len(answered)).sum())
+    return Comparison(golden.rows, int(golden.refused.sum()), figures, limits, refused_equal, problems, unjudged)
+
+
+def _check_live(model: Model, pipeline: Any, X: Any, bounds: Mapping[str, float]) -> Comparison:
+    methods = tuple(model.manifest["methods"])
+    lacking = [m for m in methods if not hasattr(pipeline, m)]
+    if lacking:
+        raise InputError(
+            f"the pipeline has no {lacking[0]}, which the bundle has: it is another pipeline",
+            "pass the pipeline the bundle was compiled from",
+        )
+    columns, rows = read_rows(X, model.schema)
+    expected: dict[str, Array] = {}
+    for method in methods:
+        try:
+            answer = getattr(pipeline, method)(X)
+        except Exception as error:
+            raise InputError(
+                f"the pipeline's own {method} refuses the rows: {type(error).__name__}: {error}",
+                "pass rows it can answer",
+            ) from error
+        expected[method] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+    try:
+        results = model._engine.run(columns, rows, methods)
+    except InputError as error:
+        problem = f"a row that scikit-learn answers is refused: {error.cause}"
+        return Comparison(rows, 0, {}, {}, False, [problem])
+    figures, limits, problems = _judge(expected, results, bounds)
+    unjudged = int(overflowed(expected, rows).sum())
+    return Comparison(rows, 0, figures, limits, True, problems, unjudged)
+
+
+def _judge(
+    expected: Mapping[str, Array], actual: Mapping[str, Array], bounds: Mapping[str, float]
+) -> tuple[dict[str, Difference], dict[str, float], list[str]]:
+    figures: dict[str, Difference] = {}
+    limits: dict[str, float] = {}
+    problems: list[str] = []
+    judged = ~overflowed(expected, len(next(iter(expected.values()))))
+    for method, want in expected.items():
+        got = actual[method]
+        # The width of a fixed-width string array is that of its longest string, and no part of the answer.
+        same_dtype = got.dtype == want.dtype or (got.dtype.kind == want.dtype.kind == "U")
+        if got.shape != want.shape or not same_dtype:
+            problems.append(
+                f"{method} returns {got.dtype}{list(got.shape)}, scikit-learn {want.dtype}{list(want.shape)}"
+            )
+            continue
+        limit = max(bound(want.dtype), bounds.get(method, 0.0))
+        difference = compare(want[judged], got[judged], method)
+        figures[method], limits[method] = difference, limit
+        if difference.flips:
+            problems.append(f"{method}: {difference.flips} of {difference.rows} rows have another answer")
+        if not difference.max_rel <= limit:
+            problems.append(
+                f"{method}: relative error {difference.max_rel:.3g} is over {limit:.3g} "
+                f"(absolute {difference.max_abs:.3g}, 99.9 % of the values within {difference.p999_rel:.3g})"
+            )
+    return figures, limits, problems
+
+
+def _versions() -> dict[str, str]:
+    found = {"edgeml-sdk": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found | {"machine": f"{platform.system()} {platform.machine()}"}
