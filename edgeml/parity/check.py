@@ -1,0 +1,127 @@
+"""Runs a compiled artifact against scikit-learn's answers and judges it.
+
+In come a loaded Model, the rows and the truth about them; out goes a ``Finding`` for the report, one an engine and a
+set of rows. A finding that is not within its bound makes the compiler stop before any file is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeml.compare import FLOAT32_BOUND, Difference, bound, compare
+from edgeml.errors import EngineError, InputError
+from edgeml.ir import Program
+from edgeml.ir.table import Array
+from edgeml.parity.conditioning import ill_conditioned
+from edgeml.parity.rounding import rounds_to_float32
+from edgeml.parity.truth import Truth
+from edgeml.runtimes.base import Model
+from edgeml.sample import Sample
+
+# scikit-learn's own answer may move by more than the bound when BLAS adds in another order (an ill-conditioned
+# pipeline); then a multiple of that noise is the bound, up to a limit, and the report says so.
+NOISE_FACTOR = 10.0
+WIDEST_FACTOR = 1e3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one engine did on one set of rows."""
+
+    engine: str
+    rows: str
+    count: int
+    refused: int
+    unjudged: int
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"passed": self.passed}
+
+
+def bounds(program: Program, outputs: dict[str, Array], noise: dict[str, float]) -> dict[str, float]:
+    """Bound on the relative error of each method: by its dtype, and by the float32 sums behind a float64 result."""
+    result = {}
+    for method, answer in outputs.items():
+        usual = FLOAT32_BOUND if rounds_to_float32(program, method) else bound(answer.dtype)
+        result[method] = max(usual, min(NOISE_FACTOR * noise.get(method, 0.0), WIDEST_FACTOR * usual))
+    return result
+
+
+def overflowed(truth: Truth) -> Array:
+    """Answered rows whose own score is NaN or infinite, bool: no label follows from such a score, so none is judged."""
+    bad = np.zeros(len(truth.answered), dtype=bool)
+    for method, answer in truth.outputs.items() if bad.size else ():
+        if answer.dtype.kind == "f" and method in ("predict", "predict_proba", "decision_function"):
+            bad |= ~np.isfinite(answer).reshape(len(bad), -1).all(axis=1)
+    return bad
+
+
+def judge(
+    model: Model, sample: Sample, truth: Truth, limit: dict[str, float], name: str, continuous: Any = None
+) -> Finding:
+    """Compare one model with the truth on one set of rows.
+
+    ``continuous`` is the pipeline when its program is continuous: then cells whose digits scikit-learn itself does not
+    determine are counted, not judged (conditioning.py).
+    """
+    problems: list[str] = []
+    overflow = overflowed(truth)
+    methods: dict[str, dict[str, Any]] = {}
+    good = truth.answered
+    for method, expected in truth.outputs.items() if good.size else ():
+        try:
+            actual = getattr(model, method)(sample.take(good))
+        except InputError as error:
+            problems.append(f"{method} refuses rows that scikit-learn answers: {error.cause}")
+            continue
+        except EngineError as error:
+            problems.append(f"{method} fails: {error.cause}")
+            continue
+        if actual.shape != expected.shape or actual.dtype != expected.dtype:
+            got, want = (f"{a.dtype}{list(a.shape)}" for a in (actual, expected))
+            problems.append(f"{method} returns {got}, scikit-learn {want}")
+            continue
+        expected, actual = expected[~overflow], actual[~overflow]
+        difference = compare(expected, actual, method)
+        methods[method] = _figures(difference, limit[method])
+        largest = difference.max_rel
+        if largest > limit[method] and continuous is not None and expected.dtype.kind == "f":
+            judged = Sample(sample.take(good[~overflow]), sample.schema)
+            noisy, largest = ill_conditioned(continuous, judged, method, expected, actual, limit[method])
+            methods[method]["ill_conditioned_rows"] = noisy
+        if difference.flips:
+            problems.append(f"{method}: {difference.flips} of {difference.rows} rows have another answer")
+        elif largest > limit[method]:
+            problems.append(f"{method}: relative error {largest:.3g} is over {limit[method]:.3g}")
+    for row in np.flatnonzero(truth.refused):
+        does = _instead_of_refusing(model, truth.outputs, sample.take([row]))
+        if does:
+            reason = truth.reason.splitlines()[0]
+            problems.append(f"row {row} of the {name} {does}, scikit-learn refuses it ({reason})")
+    return Finding(model.engine, name, len(sample), int(truth.refused.sum()), int(overflow.sum()), methods, problems)
+
+
+def _instead_of_refusing(model: Model, methods: Iterable[str], row: Any) -> str:
+    """What the model does with a row that a method of scikit-learn refuses; '' when one of its own refuses too."""
+    for method in methods:
+        try:
+            getattr(model, method)(row)
+        except InputError:
+            return ""
+        except EngineError as error:
+            return f"fails ({error.cause})"
+    return "is answered"
+
+
+def _figures(difference: Difference, limit: float) -> dict[str, Any]:
+    return {k: v for k, v in asdict(difference).items() if k != "rows"} | {"bound": limit}

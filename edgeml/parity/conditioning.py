@@ -1,0 +1,101 @@
+"""Tells rounding noise that scikit-learn has itself from an error of ours, cell by cell, for continuous programs.
+
+A k-means distance of a row that lies on a centre is the square root of a difference of nearly equal numbers: half of
+its digits depend on the order in which BLAS adds, and no artifact can repeat them. Such a cell gives itself away:
+moving the raw row by units in the last place moves scikit-learn's own answer by as much. Never used for labels, nor
+where a program has trees, whose answers may jump for good reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeml.compare import FLOAT32_BOUND, row_errors
+from edgeml.ir.program import Program
+from edgeml.ir.table import Array
+from edgeml.parity.truth import call, quiet
+from edgeml.sample import Sample
+
+# An error up to this many times scikit-learn's own movement is noise.
+FACTOR = 8.0
+# Such noise is a coin toss a time: one trial may well show none of it.
+TRIALS = 32
+# Noise of a square root of a difference is about 1.5e-8 of the operands; on the scale of edgeml.compare, which
+# floors a denominator at 1e-3 of its column's usual size, that is at most this.
+LARGEST = 1e-4
+# Or the error is this small a part of the row's largest cell: a component that is nothing but rounding noise.
+PART_OF_ROW = 1e-12
+# The same where a pipeline computes in float32, whose square root of a difference keeps three digits.
+FLOAT32_LARGEST = 0.1
+FLOAT32_PART_OF_ROW = 1e-4
+
+
+def is_continuous(program: Program) -> bool:
+    """True when no tree stands between the raw columns and the outputs."""
+    return all(node.op != "TreeEnsemble" for node in program.nodes)
+
+
+def ill_conditioned(
+    pipeline: Any, sample: Sample, method: str, expected: Array, actual: Array, limit: float
+) -> tuple[int, float]:
+    """How many rows over the limit are noise of scikit-learn's own, and the largest error of the other rows."""
+    errors = row_errors(expected, actual, method)
+    over = np.flatnonzero(errors > limit)
+    sizes = (LARGEST, PART_OF_ROW) if limit < FLOAT32_BOUND else (FLOAT32_LARGEST, FLOAT32_PART_OF_ROW)
+    if not over.size or not _small(expected[over], actual[over], errors[over], *sizes).all():
+        return 0, float(errors.max(initial=0.0))
+    moved = np.zeros(len(over))
+    rng = np.random.default_rng(0)
+    for _ in range(TRIALS):
+        nudged = _nudge(sample.take(over), sample, rng)
+        with quiet():
+            try:
+                answer = call(pipeline, method, nudged)
+            except Exception:  # a row on the edge of what scikit-learn refuses: nothing is excused
+                return 0, float(errors.max())
+        trial = expected.copy()
+        trial[over] = answer
+        moved = np.maximum(moved, row_errors(expected, trial, method)[over])
+    noise = errors[over] <= FACTOR * moved
+    rest = errors.copy()
+    rest[over[noise]] = 0.0
+    return int(noise.sum()), float(rest.max())
+
+
+def _small(expected: Array, actual: Array, errors: Array, largest: float, part_of_row: float) -> Array:
+    """Whether each row's error is of a size that rounding alone can have, bool (rows,)."""
+    rows = expected.reshape(len(expected), -1)
+    with np.errstate(invalid="ignore"):
+        absolute = np.abs(actual.reshape(rows.shape) - rows).max(axis=1)
+        small: Array = (errors <= largest) | (absolute <= part_of_row * np.abs(rows).max(axis=1))
+    return small
+
+
+def _nudge(rows: Any, sample: Sample, rng: np.random.Generator) -> Any:
+    """The rows with every float cell moved by some units in the last place, of itself or of its column's usual cell.
+
+    A zero among large cells is no better known than they are, once a scaler has shifted it. A sum of k products in
+    another order is the exact sum of terms perturbed by up to k units (Higham, Accuracy and Stability, section 3.1),
+    by about the square root of k in practice: so far the cells move.
+    """
+    most = int(np.clip(np.sqrt(len(sample.schema.columns)), 1, 16))
+
+    def nudged(cells: Array, column: Array) -> Array:
+        with np.errstate(all="ignore"):
+            usual = np.median(np.abs(column[np.isfinite(column)])) if np.isfinite(column).any() else cells.dtype.type(0)
+            step = np.spacing(np.maximum(np.abs(cells), usual))
+        moved: Array = cells + np.where(np.isfinite(step), step, 0) * rng.integers(-most, most + 1, cells.shape)
+        return moved.astype(cells.dtype)
+
+    if not hasattr(rows, "iloc"):
+        if rows.dtype.kind != "f":
+            return rows
+        return np.stack([nudged(c, s) for c, s in zip(rows.T, sample.rows.T, strict=True)], axis=1)
+    rows = rows.copy()
+    for at, column in enumerate(sample.schema.columns):
+        cells = rows.iloc[:, at]
+        if column.used and cells.dtype in (np.float64, np.float32):
+            rows[rows.columns[at]] = nudged(cells.to_numpy(), sample.rows.iloc[:, at].to_numpy())
+    return rows

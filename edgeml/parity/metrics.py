@@ -1,0 +1,50 @@
+"""Accuracy or R2 against known targets, of scikit-learn and of every artifact, for the report in the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeml.errors import SampleError
+from edgeml.parity.truth import ask
+from edgeml.runtimes.load import load
+from edgeml.sample import Sample
+
+
+def check_targets(y: Any, sample: Sample, pipeline: Any) -> Any:
+    """y as an array. Raises SampleError when it cannot be the targets of the sample."""
+    targets = np.asarray(y)
+    if len(targets) != len(sample):
+        raise SampleError(f"y has {len(targets)} rows, the sample {len(sample)}", "pass the targets of the sample")
+    if not hasattr(pipeline, "predict"):
+        raise SampleError(f"{type(pipeline).__name__} predicts nothing that y could be compared with", "leave y out")
+    classes = getattr(pipeline, "classes_", None)
+    if isinstance(classes, np.ndarray) and targets.ndim == 1 and not set(targets.tolist()) & set(classes.tolist()):
+        raise SampleError(
+            f"y holds none of the classes the pipeline knows: {classes.tolist()[:6]}, not {targets.tolist()[:3]}",
+            "pass the targets the pipeline was fitted on, in the same form",
+        )
+    return targets
+
+
+def metrics_against(
+    targets: Any, trial: Path, artifacts: Iterable[str], pipeline: Any, sample: Sample, most: int
+) -> dict[str, float]:
+    """Accuracy (classifiers) or R2 by contender, on the first ``most`` rows; ``trial`` is the bundle under test."""
+    from sklearn.base import is_classifier
+    from sklearn.metrics import accuracy_score, r2_score
+
+    score, name = (accuracy_score, "accuracy") if is_classifier(pipeline) else (r2_score, "r2")
+    truth = ask(pipeline, Sample(sample.take(np.arange(min(len(sample), most))), sample.schema), ["predict"])
+    rows, targets = sample.take(truth.answered), targets[truth.answered]
+    answers = {"scikit-learn": truth.outputs["predict"]}
+    for engine in artifacts:
+        with load(trial, engine=engine) as model:
+            answers[engine] = model.predict(rows)
+    try:
+        return {f"{name} of {who}": float(score(targets, answer)) for who, answer in answers.items()}
+    except ValueError as error:
+        raise SampleError(f"y cannot be compared with the predictions: {error}", "pass y as it was at fit") from None

@@ -1,0 +1,45 @@
+"""Which results of a program every machine rounds alike, and which depend on an order of additions or on an exp.
+
+In comes a program. ``bounds`` asks which methods stand on such sums in float32, ``boundary_rows`` which features of
+a tree are known to the last bit, for no other feature can be put exactly on a threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeml.ir import Program
+from edgeml.ir.interpreter import needed
+from edgeml.ir.table import Array
+
+# BLAS adds in an order of its own, and libraries differ in the last bit of these functions; all other ops are IEEE
+# operations with one correct result, or no arithmetic at all.
+ROUND_AT_WILL = frozenset({"Linear", "Exp", "Log", "Sigmoid", "Tanh", "Softmax", "Interp", "ReduceSum", "OnnxGraph"})
+
+
+def rounds_to_float32(program: Program, method: str) -> bool:
+    """Whether a method's result stands on a float32 sum, as that of a linear model on float32 columns does."""
+    keep = needed(program, [method])[len(program.inputs) :]
+    return any(
+        kept and node.op in ROUND_AT_WILL and node.op != "OnnxGraph" and node.type.dtype == "float32"
+        for kept, node in zip(keep, program.nodes, strict=True)
+    )
+
+
+def determined(program: Program) -> list[Array]:
+    """For every value, which of its columns are known to the last bit, bool (width,)."""
+    known: list[Array] = [np.ones(entry.type.width, dtype=bool) for entry in program.inputs]
+    for node in program.nodes:
+        inputs = [known[value] for value in node.inputs]
+        width = node.type.width
+        if node.op == "Concat":
+            result = np.concatenate(inputs)
+        elif node.op == "Select":
+            result = inputs[0][node.attrs["indices"]]
+        else:
+            result = np.full(width, node.op not in ROUND_AT_WILL)
+            by_column = node.op != "TreeEnsemble"  # which reads every column for each of its own
+            for one in inputs:
+                result &= one if by_column and one.size == width else one.all()
+        known.append(result)
+    return known

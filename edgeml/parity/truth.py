@@ -1,0 +1,140 @@
+"""What scikit-learn answers: every method on every row, and which rows it refuses.
+
+scikit-learn refuses a whole batch for one bad row, so refused rows are found by bisection. The compiler uses the
+result as the reference of parity and as golden rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeml.compare import compare
+from edgeml.errors import SampleError, UnsupportedEstimatorError
+from edgeml.ir.table import Array
+from edgeml.sample import Sample, not_fitted
+
+METHODS = (
+    "predict",
+    "predict_proba",
+    "predict_log_proba",
+    "decision_function",
+    "score_samples",
+    "transform",
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """``outputs[method]`` holds the rows that were answered, in order; ``refused`` marks the others, bool (rows,)."""
+
+    outputs: dict[str, Array]
+    refused: Array
+    reason: str
+
+    @property
+    def answered(self) -> Array:
+        """Positions of the answered rows, int64."""
+        return np.flatnonzero(~self.refused)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """scikit-learn's own warnings about our deliberately awkward rows are not the caller's business."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        # One thread: the order in which a forest's trees are added is then the order of estimators_, and the hundreds
+        # of short calls here do not wait for other threads (measured on a busy machine: 76 s became 7 s).
+        from joblib import parallel_config
+        from threadpoolctl import threadpool_limits
+
+        with parallel_config(backend="sequential"), threadpool_limits(limits=1):
+            yield
+
+
+def methods_of(pipeline: Any) -> tuple[str, ...]:
+    """The methods for new rows that the pipeline has."""
+    with quiet():
+        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)))
+
+
+def call(pipeline: Any, method: str, rows: Any) -> Array:
+    """What one method returns, as a dense array. Raises UnsupportedEstimatorError for a list
+    of arrays, which no Output expresses."""
+    result = getattr(pipeline, method)(rows)
+    if hasattr(result, "toarray"):
+        result = result.toarray()  # a model returns dense arrays: a device has no SciPy
+    if isinstance(result, (list, tuple)):
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__}.{method} returns a list of {len(result)} arrays",
+            "compile one estimator an output: a method that returns several arrays is not supported",
+        )
+    return np.asarray(result)
+
+
+def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
+    """Every method on all rows of a sample.
+
+    Raises SampleError when not a single row is answered, unless ``like``, the truth about other rows, says what an
+    answer looks like: rows made to be awkward may all be refused.
+    """
+    from sklearn.exceptions import NotFittedError as SklearnNotFitted
+
+    refused = np.zeros(len(sample), dtype=bool)
+    pieces: dict[str, list[Array]] = {m: [] for m in methods}
+    reason = ""
+
+    def visit(indices: Array) -> None:
+        nonlocal reason
+        try:
+            answers = {m: call(pipeline, m, sample.take(indices)) for m in methods}
+        except UnsupportedEstimatorError:
+            raise
+        except SklearnNotFitted:
+            raise not_fitted(pipeline) from None
+        except Exception as error:  # whatever scikit-learn refuses a row with, it is a refusal
+            reason = reason or f"{type(error).__name__}: {error}"
+            if len(indices) == 1:
+                refused[indices] = True
+                return
+            middle = len(indices) // 2
+            visit(indices[:middle])
+            visit(indices[middle:])
+            return
+        for m, answer in answers.items():
+            pieces[m].append(answer)
+
+    with quiet():
+        visit(np.arange(len(sample)))
+    if refused.all() and like is not None:
+        return Truth({m: like.outputs[m][:0] for m in methods}, refused, reason)
+    if refused.all():
+        first = reason.splitlines()[0] if reason else "no reason"
+        raise SampleError(
+            f"the pipeline refuses every row of the sample: {first}",
+            "pass raw training rows, as they were before fit, without the target",
+        )
+    return Truth({m: np.concatenate(p) for m, p in pieces.items()}, refused, reason)
+
+
+def noise(pipeline: Any, sample: Sample, method: str) -> float:
+    """How far scikit-learn differs from itself: the same rows as one batch and one by one (BLAS adds in another order).
+
+    A relative error as ``edgeml.compare`` defines it; 0 for labels.
+    """
+    with quiet():
+        batch = call(pipeline, method, sample.rows)
+        if batch.dtype.kind != "f":
+            return 0.0
+        single = batch.copy()
+        for i in range(len(sample)):
+            try:
+                single[i : i + 1] = call(pipeline, method, sample.take([i]))
+            except Exception:  # a frame of one row may get other dtypes between the steps, and be refused for them
+                continue
+    return compare(batch, single, method).max_rel
