@@ -1,0 +1,5 @@
+"""``python -m edgeml.cli``: the same as the command ``edgeml``."""
+
+from edgeml.cli import main
+
+main()

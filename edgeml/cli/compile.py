@@ -1,0 +1,145 @@
+"""``edgeml compile``: a pipeline file and a sample in, a bundle out, and a table of what was made and how
+exact it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeml.cli import options, output
+from edgeml.errors import InputError
+
+
+@click.command(short_help="Compile a fitted pipeline into one file.")
+@click.argument("pipeline", type=options.FILE)
+@click.option(
+    "--data",
+    type=options.FILE,
+    required=True,
+    help="Sample of raw training rows: CSV, TSV, Parquet or JSON lines.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "target_path",
+    type=options.FILE,
+    required=True,
+    help="Bundle to write, such as churn.edgeml.",
+)
+@click.option(
+    "--target-column",
+    metavar="COLUMN",
+    help="The sample's target: left out of the input; adds scores to the report.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    help="An artifact to make: native, onnx. Repeatable; default: all that can be made.",
+)
+@click.option(
+    "--quantize",
+    default="none",
+    show_default=True,
+    help="none, or lossless: smaller native trees, the same answers.",
+)
+@click.option("--target", default="generic", show_default=True, help="Device profile to compile for.")
+@click.option("--budget", metavar="SPEC", help="Limits the artifacts must keep.")
+@click.option("--name", help="Model name. Default: the stem of the output file.")
+@click.option("--model-version", type=click.IntRange(min=1), help="Model version, from 1; higher is newer.")
+@click.option("--sign-with", type=options.FILE, help="Ed25519 private key that signs the bundle.")
+@options.drop_option
+@options.dtype_option
+@options.trust_option
+@options.json_option
+def command(
+    pipeline: Path,
+    data: Path,
+    target_path: Path,
+    target_column: str | None,
+    formats: tuple[str, ...],
+    quantize: str,
+    target: str,
+    budget: str | None,
+    name: str | None,
+    model_version: int | None,
+    sign_with: Path | None,
+    drop: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    trust: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compile the fitted PIPELINE into one file that gives the same answers.
+
+    PIPELINE is a .skops file, which is safe to read, or a .joblib or .pkl file, which RUNS THE CODE IT HOLDS
+    when it is read: give only files you made yourself.
+
+    The compiled file is run against scikit-learn on the sample and on awkward rows before it is written. When
+    the two disagree, nothing is written and the exit code is 1.
+
+    \b
+    Example:
+      edgeml compile churn.skops --data train.csv --target-column churned -o churn.edgeml
+    """
+    from edgeml.cli.data import parse_dtypes, read_frame
+    from edgeml.cli.load_pipeline import load_pipeline
+    from edgeml.compiler import compile as compile_pipeline
+
+    if pipeline.resolve() == target_path.resolve() or data.resolve() == target_path.resolve():
+        raise InputError(f"--output {target_path} is an input file", "write to another file")
+    estimator = load_pipeline(pipeline, trust)
+    with output.progress("compiling") as say:
+        say("reading the data", 0.0)
+        frame = read_frame(data, drop, parse_dtypes(dtypes))
+        y = None
+        if target_column is not None:
+            if target_column not in frame.columns:
+                raise InputError(f"{data} has no column {target_column!r}", "check --target-column")
+            y = frame.pop(target_column).to_numpy()
+        bundle = compile_pipeline(
+            estimator,
+            frame,
+            y,
+            output=target_path,
+            formats=list(formats) or "auto",
+            quantize=quantize,
+            target=target,
+            budget=budget,
+            name=name,
+            version=model_version,
+            sign_with=sign_with,
+            progress=say,
+        )
+    with bundle:
+        if as_json:
+            output.print_json(summary(bundle))
+        else:
+            show(bundle)
+
+
+def summary(bundle: Any) -> dict[str, Any]:
+    """What was made, as JSON."""
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "bytes": Path(bundle.path).stat().st_size,
+        **{key: manifest[key] for key in ("name", "version", "estimator", "methods", "artifacts", "missing")},
+        "schema": bundle.schema.to_json(),
+        "report": bundle.json("report.json"),
+    }
+
+
+def show(bundle: Any) -> None:
+    """What was made, for people."""
+    from edgeml.cli import describe
+
+    manifest = bundle.manifest
+    output.line(f"{bundle.path}  {output.size(Path(bundle.path).stat().st_size)}")
+    output.line(f"{manifest['name']} version {manifest['version']}: {manifest['estimator']}")
+    describe.schema(bundle.schema)
+    describe.artifacts(manifest)
+    describe.quantisation(bundle.json("report.json"))
+    describe.parity(bundle.json("report.json"))

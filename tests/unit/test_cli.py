@@ -1,0 +1,327 @@
+"""The command line: what each command prints and writes, its exit codes, and the meaning of data files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from edgeml.cli import data as data_files
+from edgeml.errors import ParityError
+from edgeml.schema import Column, Schema
+from tests.cli_tools import answers, compile_to, fitted, frame, run
+
+
+# --- compile
+def test_compile_says_what_was_made(work, tmp_path):
+    done = compile_to(work, tmp_path / "m.edgeml")
+    assert done.exit_code == 0
+    for part in ("m.edgeml", "Pipeline(ColumnTransformer, LogisticRegression)", "visits", "int64", "native", "Parity"):
+        assert part in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(tmp_path))
+    assert done.stderr == ""
+
+
+def test_compile_as_json_and_nothing_else(work, tmp_path):
+    done = compile_to(work, tmp_path / "m.edgeml", "--json", "--name", "churn", "--model-version", 3)
+    report = json.loads(done.stdout)
+    assert (report["name"], report["version"]) == ("churn", 3)
+    assert report["bytes"] == (tmp_path / "m.edgeml").stat().st_size
+    assert {c["name"]: c["kind"] for c in report["schema"]["columns"]} == {
+        "age": "float64",
+        "visits": "int64",
+        "town": "string",
+    }
+    assert done.stderr == ""
+
+
+def test_compile_passes_every_option_on(work, tmp_path, monkeypatch):
+    import edgeml.compiler
+
+    seen = {}
+
+    def fake(pipeline, X, y=None, **options):
+        seen.update(options, X=X, y=y)
+        options["progress"]("working", 0.5)
+        raise ParityError("the answers differ", "report it")
+
+    monkeypatch.setattr(edgeml.compiler, "compile", fake)
+    out = tmp_path / "m.edgeml"
+    options = ["--format", "onnx", "--format", "native", "--quantize", "int8", "--target", "pi", "--budget", "size=1"]
+    done = compile_to(work, out, *options, "--name", "n", "--model-version", "7", "--sign-with", "k", "--drop", "town")
+    assert done.exit_code == 1
+    assert done.stderr == "error: the answers differ\n  report it\n"
+    assert done.stdout == ""
+    assert not out.exists()
+    assert seen["formats"] == ["onnx", "native"]
+    assert (seen["quantize"], seen["target"], seen["budget"]) == ("int8", "pi", "size=1")
+    assert (seen["name"], seen["version"], seen["sign_with"], seen["output"]) == ("n", 7, Path("k"), out)
+    assert list(seen["X"].columns) == ["age", "visits"]
+    assert seen["y"].tolist() == frame()["late"].tolist()
+
+
+def test_compile_warns_that_joblib_runs_code(work, tmp_path):
+    done = run(
+        "compile", work / "model.joblib", "--data", work / "train.csv", "--drop", "late", "-o", tmp_path / "m.edgeml"
+    )
+    assert done.exit_code == 0
+    assert "runs the code it holds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pipeline": "absent.skops"}, "absent.skops: No such file"),
+        ({"pipeline": "train.csv"}, "a pipeline file ends in .skops, .joblib, .pkl, .pickle"),
+        ({"data": "absent.csv"}, "absent.csv: No such file"),
+        ({"data": "model.skops"}, "a data file ends in .csv"),
+        ({"more": ["--target-column", "nope"]}, "has no column 'nope'"),
+        ({"more": ["--drop", "nope"]}, "has no column 'nope'"),
+        ({"more": ["--drop", "age", "--drop", "late"]}, "lacks 'age'"),
+        ({"more": ["--drop", "late", "--format", "tflight"]}, "unknown format 'tflight'"),
+        ({"more": ["--drop", "late", "--dtype", "age"]}, "COLUMN=KIND is due"),
+        ({"more": ["--drop", "late", "--dtype", "age=float16"]}, "KIND is one of"),
+        ({"more": ["--drop", "late", "--dtype", "nope=string"]}, "has no column 'nope'"),
+        ({"more": ["--drop", "late", "--dtype", "town=int64"]}, "column 'town' holds"),
+        ({"more": ["--drop", "late", "--quantize", "int3"]}, "quantize='int3'"),
+        ({"output": "absent/m.edgeml"}, "folder"),
+        ({"output": "train.csv"}, "is an input file"),
+    ],
+)
+def test_compile_refuses_bad_input_and_writes_nothing(work, change, message):
+    before = {path: path.read_bytes() for path in work.iterdir()}
+    done = run(
+        "compile",
+        work / change.get("pipeline", "model.skops"),
+        "--data",
+        work / change.get("data", "train.csv"),
+        "-o",
+        work / change.get("output", "new.edgeml"),
+        *change.get("more", ["--drop", "late"]),
+    )
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
+    assert {path: path.read_bytes() for path in work.iterdir()} == before
+
+
+# --- inspect, verify, bench
+def test_inspect_shows_what_runs(work):
+    done = run("inspect", work / "model.edgeml")
+    assert done.exit_code == 0
+    for part in ("not signed", "visits", "predict_proba", "classes: 0, 1", "native/arrays.bin", "Parity", "Linear("):
+        assert part in done.stdout
+    assert "steps" not in done.stderr
+    assert "Linear(" not in run("inspect", work / "model.edgeml", "--no-program").stdout
+
+
+def test_inspect_as_json(work):
+    report = json.loads(run("inspect", work / "model.edgeml", "--json").stdout)
+    assert report["signature"] == {"signed": False, "key_id": None, "checked": False}
+    assert sum(report["sizes"].values()) < report["bytes"]
+    assert "predict_proba = matrix" in report["program"]
+
+
+def test_keys_sign_and_are_checked(work, tmp_path):
+    key, bundle = tmp_path / "release.key", tmp_path / "signed.edgeml"
+    made = json.loads(run("keys", "generate", key, "--json").stdout)
+    assert run("keys", "generate", key).exit_code == 2
+    for path in (key, key.with_name("release.key.pub")):
+        shown = json.loads(run("keys", "show", path, "--json").stdout)
+        assert shown["key_id"] == made["key_id"]
+    assert compile_to(work, bundle, "--sign-with", key).exit_code == 0
+    assert "not checked" in run("inspect", bundle).stdout
+    assert "(checked)" in run("inspect", bundle, "--public-key", f"{key}.pub").stdout
+    assert run("verify", bundle, "--public-key", f"{key}.pub").exit_code == 0
+    unsigned = run("verify", work / "model.edgeml", "--public-key", f"{key}.pub")
+    assert unsigned.exit_code == 1
+    assert "not signed" in unsigned.stderr
+    assert run("predict", bundle, work / "test.csv", "--public-key", key).exit_code == 2
+
+
+def test_verify_replays_the_golden_rows(work):
+    done = run("verify", work / "model.edgeml")
+    assert done.exit_code == 0
+    assert "gives scikit-learn's answers" in done.stdout
+    report = json.loads(run("verify", work / "model.edgeml", "--json").stdout)
+    assert report["passed"] is True
+    assert report["live"] is None
+
+
+def test_verify_against_the_pipeline(work):
+    args = (
+        "verify",
+        work / "model.edgeml",
+        "--pipeline",
+        work / "model.skops",
+        "--data",
+        work / "train.csv",
+        "--drop",
+        "late",
+    )
+    done = run(*args)
+    assert done.exit_code == 0, done.output
+    assert "Against the pipeline" in done.stdout
+    assert json.loads(run(*args, "--json").stdout)["live"]["rows"] == 300
+
+
+def test_verify_says_no(work, tmp_path):
+    from skops import io as skops_io
+
+    other = frame()
+    other["late"] = 1 - other["late"]
+    skops_io.dump(fitted(other), tmp_path / "other.skops")
+    args = (
+        "verify",
+        work / "model.edgeml",
+        "--pipeline",
+        tmp_path / "other.skops",
+        "--data",
+        work / "train.csv",
+        "--drop",
+        "late",
+    )
+    done = run(*args)
+    assert done.exit_code == 1
+    assert "rows have another answer" in done.stderr
+    as_json = run(*args, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["passed"] is False
+
+
+def test_verify_needs_both(work):
+    done = run("verify", work / "model.edgeml", "--data", work / "test.csv")
+    assert done.exit_code == 2
+    assert "--pipeline and --data go together" in done.stderr
+
+
+def test_bench_measures_side_by_side(work):
+    args = ("bench", work / "model.edgeml", "--rows", 500, "--repeats", 1, "--pipeline", work / "model.skops")
+    report = json.loads(run(*args, "--data", work / "test.csv", "--json").stdout)
+    assert [r["engine"] for r in report["results"]] == ["scikit-learn", "native", "onnx"]
+    for r in report["results"]:
+        assert 0 < r["one_p50_s"] <= r["one_p99_s"]
+        assert r["rows_per_s"] == pytest.approx(500 / r["batch_s"])
+        assert r["bytes"] > 0
+    assert all(r["cold_load_s"] > r["load_s"] > 0 for r in report["results"][1:])
+
+
+def test_bench_runs_on_golden_rows_alone(work):
+    done = run("bench", work / "model.edgeml", "--rows", 100, "--repeats", 1, "--method", "predict_proba")
+    assert done.exit_code == 0, done.output
+    assert "predict_proba, one row and batches of 100" in done.stdout
+    assert run("bench", work / "model.edgeml", "--method", "transform").exit_code == 2
+
+
+# --- predict
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_predict_writes_every_format(work, tmp_path, suffix):
+    out = tmp_path / f"answers{suffix}"
+    done = run(
+        "predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba", "--keep", "visits", "-o", out
+    )
+    assert done.exit_code == 0, done.output
+    assert "50 rows" in done.stderr
+    got = data_files.read_frame(out)
+    assert list(got.columns) == ["visits", "predict_proba_0", "predict_proba_1"]
+    np.testing.assert_allclose(got[["predict_proba_0", "predict_proba_1"]], answers(work), rtol=1e-12)
+    assert list(tmp_path.iterdir()) == [out], "nothing is left aside"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".tsv"])
+def test_predict_reads_every_format(work, tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    rows = pd.read_csv(work / "test.csv", keep_default_na=False, na_values=[""])
+    if suffix == ".parquet":
+        rows.to_parquet(path)
+    elif suffix == ".tsv":
+        rows.to_csv(path, sep="\t", index=False)
+    else:
+        rows.to_json(path, orient="records", lines=True)
+    done = run("predict", work / "model.edgeml", path, "--method", "predict_proba")
+    assert done.exit_code == 0, done.output
+    got = np.array([line.split(",") for line in done.stdout.splitlines()[1:]], dtype=float)
+    np.testing.assert_allclose(got, answers(work), rtol=1e-12)
+
+
+def test_predict_prints_csv_or_json_lines(work):
+    done = run("predict", work / "model.edgeml", work / "test.csv")
+    assert done.stdout.splitlines()[0] == "predict"
+    assert set(done.stdout.splitlines()[1:]) == {"0", "1"}
+    lines = run("predict", work / "model.edgeml", work / "test.csv", "--json").stdout.splitlines()
+    assert [json.loads(line)["predict"] for line in lines] == [int(v) for v in done.stdout.splitlines()[1:]]
+
+
+def test_predict_goes_in_batches(work, tmp_path, monkeypatch):
+    import edgeml.cli.predict as predict
+
+    whole = run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout
+    monkeypatch.setattr(predict, "BATCH_ROWS", 7)
+    assert run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout == whole
+    out = tmp_path / "a.parquet"
+    report = json.loads(run("predict", work / "model.edgeml", work / "test.csv", "-o", out, "--json").stdout)
+    assert report["rows"] == 50
+    assert len(pd.read_parquet(out)) == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("age,visits,town\n", "has no rows"),
+        ("age,visits\n1,2\n", "column 'town' is missing"),
+        ("age,visits,town,extra\n1,2,Bern,4\n", "column 'extra' is not one the pipeline"),
+        ("age,age,visits,town\n1,1,2,Bern\n", "two columns are called 'age'"),
+        ("age,visits,town\n1,2,Bern\nx,2,Bern\n", "column 'age' holds 'x' (FILE row 2), where a number is due"),
+        ("age,visits,town\n1,,Bern\n", "column 'visits' holds '' (FILE row 1), where a whole number is due"),
+        ("age,visits,town\n1,2.5,Bern\n", "where a whole number is due"),
+        ("age,visits,town\n1,2\n", "FILE row 1: 2 cells, the header names 3 columns"),
+        ('age,visits,town\n1,2,"Bern\n', "FILE line 2"),
+        ("age,visits,town\ninf,2,Bern\n", "which scikit-learn refuses too"),
+    ],
+)
+def test_predict_names_what_is_wrong_and_writes_nothing(work, tmp_path, text, message):
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_text(text)
+    done = run("predict", work / "model.edgeml", path, "-o", out)
+    assert done.exit_code == 2, done.output
+    assert message.replace("FILE", str(path)) in done.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_predict_refuses_other_mistakes(work, tmp_path):
+    bundle, rows = work / "model.edgeml", work / "test.csv"
+    for args, message in [
+        ((bundle, rows, "--method", "transform"), "the model has no method 'transform'"),
+        ((bundle, rows, "--engine", "warp"), "there is no engine 'warp'"),
+        ((bundle, rows, "--keep", "nope"), "has no column 'nope'"),
+        ((bundle, rows, "-o", tmp_path / "out.xlsx"), "a data file ends in"),
+        ((bundle, rows, "-o", tmp_path / "no" / "out.csv"), "out.csv: No such file"),
+        ((bundle, rows, "-o", rows), "is an input file"),
+        ((tmp_path / "no.edgeml", rows), "no.edgeml"),
+        ((rows, rows), "test.csv"),
+    ]:
+        done = run("predict", *args)
+        assert done.exit_code == 2, args
+        assert message in done.stderr
+    path = tmp_path / "latin.csv"
+    path.write_bytes("age,visits,town\n1,2,Zürich\n".encode("latin-1"))
+    assert "is not UTF-8 text" in run("predict", bundle, path).stderr
+    path = tmp_path / "odd.parquet"
+    path.write_bytes(b"PAR1 but no more")
+    assert "cannot be read as Parquet" in run("predict", bundle, path).stderr
+    path = tmp_path / "odd.jsonl"
+    path.write_text('{"age": 1, "visits": 2, "town": "Bern"}\n[1, 2]\n')
+    assert f"{path} line 2: a JSON list, not an object" in run("predict", bundle, path).stderr
+
+
+def test_an_array_model_takes_named_columns_by_position(tmp_path):
+    schema = Schema("matrix", tuple(Column(f"x{i}", "float64") for i in range(2)))
+    path = tmp_path / "rows.csv"
+    path.write_text("length,width\n1.5,2\n,4\n")
+    batch = next(data_files.read_batches(path, 10))
+    columns = data_files.for_model(batch, schema)
+    assert list(columns) == [0, 1]
+    np.testing.assert_array_equal(columns[0], [1.5, np.nan])
