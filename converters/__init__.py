@@ -12,5 +12,21 @@ from edgeml.converters.registry import CONVERTERS, Conversion, Outputs, converte
 __all__ = ["CONVERTERS", "Block", "Conversion", "Outputs", "Returns", "converter", "to_program"]
 
 # One line a file of converters; a new file is entered here.
-for _module in ("scaling",):
+for _module in (
+    "cluster",
+    "decomposition",
+    "compose",
+    "encoding",
+    "imputing",
+    "feature_selection",
+    "linear",
+    "linear_classifiers",
+    "neural",
+    "scaling",
+    "trees",
+    "boosting",
+    "calibration",
+    "ensembles",
+    "model_selection",
+):
     import_module(f"edgeml.converters.{_module}")

@@ -14,10 +14,11 @@ newer scikit-learn. No estimator's library is imported here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -66,14 +67,17 @@ def key_of(est: Any) -> str:
 
 
 def fallback(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Replaced by skl2onnx.py when it is imported; refuses until then."""
-    raise refuse_estimator(c, est)
+    """What skl2onnx makes of an estimator that has no converter; the library is imported only here."""
+    from edgeml.converters.skl2onnx import by_skl2onnx
+
+    return by_skl2onnx(c, est, X)
 
 
-def refuse_estimator(c: Conversion, est: Any) -> UnsupportedEstimatorError:
-    """The error for an estimator that has no converter."""
+def refuse_estimator(c: Conversion, est: Any, reason: str) -> UnsupportedEstimatorError:
+    """The error for an estimator without a converter; ``reason`` is why skl2onnx cannot stand in."""
     return UnsupportedEstimatorError(
-        f"step {c.builder.origin or 'pipeline'}: no converter for {type(est).__module__}.{type(est).__qualname__}",
+        f"step {c.builder.origin or 'pipeline'}: no converter for "
+        f"{type(est).__module__}.{type(est).__qualname__}, and skl2onnx cannot stand in: {reason}",
         "replace the step by a supported estimator (README, supported estimators), or register one with "
         "edgeml.converters.converter",
     )
@@ -84,6 +88,8 @@ class Conversion:
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+        # Methods an estimator has but a program cannot express; errors only when they are asked for.
+        self.refusals: dict[str, UnsupportedParameterError] = {}
 
     def convert(self, est: Any, X: Block, step: str) -> Outputs:
         """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
@@ -93,12 +99,34 @@ class Conversion:
             if entry is None:
                 return fallback(self, est, X)
             _check_parameters(self, entry, est)
-            return entry.convert(self, est, X)
+            return _in_container(est, entry.convert(self, est, X))
+
+    def answer(self, outputs: Outputs, est: Any, step: str, method: str, remedy: str) -> Value | Block:
+        """What ``method`` of a nested estimator gives. Raises CompileError where it is not among its outputs."""
+        if method not in outputs:
+            raise self.refusals.get(method) or UnsupportedEstimatorError(
+                f"step {self.builder.origin or 'pipeline'}: {method} of {step} ({type(est).__name__}) "
+                "cannot be compiled",
+                remedy,
+            )
+        return outputs[method]
+
+    def place(self, est: Any) -> str:
+        """The step at hand and its class, as the messages of refused rows name it."""
+        name = type(est).__name__
+        return f"{self.builder.origin} ({name})" if self.builder.origin else name
 
     def refuse(self, est: Any, parameter: str, value: object, remedy: str) -> UnsupportedParameterError:
         """The error for a parameter value that cannot be honoured; the converter raises it."""
         return UnsupportedParameterError(
-            f"step {self.builder.origin}: {type(est).__name__}({parameter}={value!r}) cannot be compiled", remedy
+            f"step {self.builder.origin or 'pipeline'}: {type(est).__name__}({parameter}={value!r}) cannot be compiled",
+            remedy,
+        )
+
+    def cannot_give(self, est: Any, method: str, reason: str, remedy: str) -> None:
+        """Record why ``method`` is not among the outputs: the error when the pipeline is asked for it."""
+        self.refusals[method] = UnsupportedParameterError(
+            f"step {self.builder.origin or 'pipeline'}: {method} of {type(est).__name__} {reason}", remedy
         )
 
     def labels(self, index: Value, classes: Any) -> Value:
@@ -109,6 +137,39 @@ class Conversion:
                 return self.builder.take(index, _plain_labels(self, classes))
             return self.builder.take(index, tuple(str(label) for label in classes))
         return self.builder.take(index, _plain_labels(self, classes))
+
+
+def _in_container(est: Any, outputs: Outputs) -> Outputs:
+    """The outputs, with ``transform`` as a frame where set_output asks for one: names reach the next steps."""
+    from sklearn.utils._set_output import _auto_wrap_is_configured, _get_output_config
+
+    if not hasattr(est, "transform") or not _auto_wrap_is_configured(est):
+        return outputs
+    container = _get_output_config("transform", est)["dense"]
+    block = outputs.get("transform") if container != "default" else None
+    if not isinstance(block, Block):
+        return outputs
+    try:
+        names: tuple[str, ...] | None = tuple(est.get_feature_names_out())
+    except Exception:  # scikit-learn leaves the names alone then, whatever went wrong
+        names = block.names if block.form == "frame" else None
+    values = list(block.values)
+    if container == "pandas" and block.form != "frame" and _pandas_forgets_none():
+        values = [_none_as_nan(v) if v.dtype == "string" else v for v in values]
+    frame = Block(*values, names=names, form="frame")
+    return ChainMap({"transform": frame}, cast("MutableMapping[str, Value | Block]", outputs))
+
+
+def _pandas_forgets_none() -> bool:
+    """Whether a frame made of an object array holds strings as pandas 3's ``str``: its one missing value is NaN."""
+    import pandas as pd
+
+    return pd.DataFrame(np.array([["a"], [None]], dtype=object)).iloc[1, 0] is not None
+
+
+def _none_as_nan(value: Value) -> Value:
+    c = value.builder
+    return c.where(c.is_none(value), (float("nan"),), value)
 
 
 def _plain_labels(c: Conversion, classes: Any) -> Any:
@@ -130,13 +191,15 @@ def check_fitted(est: Any, origin: str) -> None:
 
     if inspect.isclass(est) or not hasattr(est, "fit"):
         raise UnsupportedEstimatorError(
-            f"step {origin}: {est!r} is not an estimator", "pass a fitted scikit-learn pipeline or estimator object"
+            f"step {origin}: {est!r} is not an estimator",
+            "pass a fitted scikit-learn pipeline or estimator object",
         )
     try:
         check_is_fitted(est)
     except SklearnNotFitted:
         raise NotFittedError(
-            f"step {origin}: {type(est).__name__} is not fitted", "call fit on the pipeline before compiling it"
+            f"step {origin}: {type(est).__name__} is not fitted",
+            "call fit on the pipeline before compiling it",
         ) from None
 
 
@@ -149,5 +212,8 @@ def _check_parameters(c: Conversion, entry: Converter, est: Any) -> None:
         default = defaults[name].default if name in defaults else inspect.Parameter.empty
         if default is inspect.Parameter.empty or not (value is default or value == default):
             raise c.refuse(
-                est, name, value, f"leave {name} at its default, or report the parameter: this version does not know it"
+                est,
+                name,
+                value,
+                f"leave {name} at its default, or report the parameter: this version does not know it",
             )

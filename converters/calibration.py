@@ -1,0 +1,132 @@
+"""CalibratedClassifierCV: scores of one or more classifiers, each turned into probabilities, then averaged.
+
+A classifier's score is its decision function where it has one, else its probabilities; sigmoid and
+isotonic calibration work class by class and normalise afterwards, temperature scaling is a softmax. Also
+FrozenEstimator, the way to calibrate a classifier that is fitted already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters.block import Block
+from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.errors import UnsupportedEstimatorError
+from edgeml.ir import Value
+
+# Added to probabilities before their logarithm is taken, as sklearn.calibration._convert_to_logits does.
+_LOG_EPS = 1e-12
+# Interpolation may exceed 1 by this much through rounding, which scikit-learn sets back to 1.
+_OVERSHOOT = 1.0 + 1e-5
+
+
+@converter("sklearn.FrozenEstimator", honours=("estimator",))
+def frozen_estimator(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The estimator inside, as it is."""
+    return c.convert(est.estimator, X, "estimator")
+
+
+@converter("sklearn.CalibratedClassifierCV", honours=("estimator", "method", "ensemble"), ignores=("cv", "n_jobs"))
+def calibrated_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The mean of the calibrated classifiers' probabilities, added in their order; the largest wins."""
+    total: Value | None = None
+    for number, calibrated in enumerate(est.calibrated_classifiers_):
+        proba = _calibrated(c, calibrated, X, f"fold {number}")
+        total = proba if total is None else total + proba
+    assert total is not None
+    proba = total / float(len(est.calibrated_classifiers_))
+    return {"predict": c.labels(c.builder.argmax(proba), est.classes_), "predict_proba": proba}
+
+
+def _calibrated(c: Conversion, calibrated: Any, X: Block, step: str) -> Value:
+    """Probabilities of one classifier and its calibrators, (rows, classes) in float64."""
+    builder = c.builder
+    scores, method = _scores(c, calibrated.estimator, X, step)
+    if calibrated.method != "sigmoid":  # which alone does without check_array
+        origin = builder.origin
+        what = f"{origin} (CalibratedClassifierCV)" if origin else "CalibratedClassifierCV"
+        scores = builder.check_finite(scores, what, allow_nan=False)
+    if calibrated.method == "temperature":
+        proba = _temperature(c, calibrated, scores, method)
+    else:
+        proba = _class_by_class(c, calibrated, scores)
+    rounded_up = (proba > 1.0) & (proba <= _OVERSHOOT)
+    return builder.where(rounded_up, builder.constant(1.0), proba)
+
+
+def _scores(c: Conversion, classifier: Any, X: Block, step: str) -> tuple[Value, str]:
+    """What calibrators are fed with, and the method it comes from; of two classes the second one's score."""
+    method = "decision_function" if hasattr(classifier, "decision_function") else "predict_proba"
+    if len(classifier.classes_) < 2:
+        raise UnsupportedEstimatorError(
+            f"step {c.builder.origin}: {type(classifier).__name__} of {step} saw one class only",
+            "fit CalibratedClassifierCV so that every fold holds every class",
+        )
+    remedy = "calibrate a supported classifier (README, supported estimators)"
+    scores = c.answer(c.convert(classifier, X, step), classifier, step, method, remedy)
+    assert isinstance(scores, Value)
+    if method == "predict_proba" and len(classifier.classes_) == 2:
+        scores = scores.select([1])
+    return scores, method
+
+
+def _class_by_class(c: Conversion, calibrated: Any, scores: Value) -> Value:
+    builder = c.builder
+    classes = calibrated.classes
+    n = len(classes)
+    known = np.searchsorted(classes, calibrated.estimator.classes_).tolist()
+    columns: dict[int, Value] = {}
+    # scikit-learn zips the three, so one score column serves the first class only.
+    for place, column, calibrator in zip(known, range(scores.width), calibrated.calibrators, strict=False):
+        columns[place + 1 if n == 2 else place] = _calibrator(c, calibrator, scores.select([column]))
+    if n == 2:
+        return builder.concat([1.0 - columns[1], columns[1]])
+    nothing = builder.constant(0.0)  # for a class that this fold never saw
+    proba = builder.concat([columns.get(place, nothing) for place in range(n)])
+    total = builder.sum(proba)
+    return builder.where(total == 0.0, builder.constant(1 / n), proba / total)
+
+
+def _calibrator(c: Conversion, calibrator: Any, score: Value) -> Value:
+    """One calibrator's probability for a column of scores, in float64."""
+    if type(calibrator).__name__ == "_SigmoidCalibration":
+        # a_ and b_ are float64 scalars, so float32 scores are computed in float64.
+        return c.builder.sigmoid(-(score.cast("float64") * float(calibrator.a_) + float(calibrator.b_)))
+    return _isotonic(c, calibrator, score)
+
+
+def _isotonic(c: Conversion, calibrator: Any, score: Value) -> Value:
+    """IsotonicRegression.predict with out_of_bounds="clip": piecewise linear between its thresholds."""
+    builder = c.builder
+    xs, ys = calibrator.X_thresholds_, calibrator.y_thresholds_
+    score = score.cast(xs.dtype.name)
+    if xs.dtype == np.float64 or len(xs) == 1:
+        return builder.op("Interp", score.cast("float64"), xs=xs.astype(np.float64), ys=ys.astype(np.float64))
+    # SciPy interpolates float32 in float32, on the piece that ends with the first threshold at or above x.
+    x = builder.clip(score, calibrator.X_min_, calibrator.X_max_)
+    piece = builder.sum((builder.constant(xs) < x).cast("int64"))
+    low = builder.clip(piece, 1, len(xs) - 1) - 1
+    slope = (ys[1:] - ys[:-1]) / (xs[1:] - xs[:-1])
+    y = builder.take(low, slope) * (x - builder.take(low, xs[:-1])) + builder.take(low, ys[:-1])
+    return y.cast("float64")
+
+
+def _temperature(c: Conversion, calibrated: Any, scores: Value, method: str) -> Value:
+    """softmax(beta * logits); probabilities are turned into logits by their logarithm.
+
+    scikit-learn recognises probabilities by looking at the whole batch. They are taken for what they are
+    here: a decision function is never mistaken for probabilities.
+    """
+    builder = c.builder
+    if method == "predict_proba":
+        if scores.width == 1:
+            scores = builder.concat([1.0 - scores, scores])
+        logits = builder.log(scores + _LOG_EPS)
+    elif scores.width == 1:
+        logits = builder.concat([-scores, scores])
+    else:
+        logits = scores
+    beta = np.atleast_1d(np.asarray(calibrated.calibrators[0].beta_))
+    return builder.softmax(logits * beta).cast("float64")

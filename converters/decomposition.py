@@ -1,0 +1,77 @@
+"""Decompositions: projection of rows on the components found in training.
+
+In comes a fitted PCA, IncrementalPCA or TruncatedSVD; out go ``transform`` and PCA's ``score_samples``.
+scikit-learn centres after the projection, by subtracting the projected mean, and so does the program.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters.block import Block
+from edgeml.converters.lazy import LazyOutputs
+from edgeml.converters.products import affine, numeric
+from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.ir import Value
+
+_TRAINING = (
+    "copy", "svd_solver", "tol", "iterated_power", "n_oversamples", "power_iteration_normalizer",
+    "random_state", "batch_size",
+)  # fmt: skip
+
+
+@converter("sklearn.IncrementalPCA", honours=("n_components", "whiten"), ignores=_TRAINING)
+def incremental_pca(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The projection."""
+    return {"transform": Block(_projected(est, X.matrix(c, est)))}
+
+
+@converter("sklearn.PCA", honours=("n_components", "whiten"), ignores=_TRAINING)
+def pca(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The projection, and the log-likelihood of rows in probabilistic PCA."""
+    x = X.matrix(c, est)
+    return LazyOutputs(
+        c,
+        {
+            "transform": lambda: Block(_projected(est, x)),
+            # Costs a matrix of features by features: only where it is asked for.
+            "score_samples": lambda: _log_likelihood(c, est, x),
+        },
+    )
+
+
+def _projected(est: Any, x: Value) -> Value:
+    """x @ components_.T - mean_ @ components_.T, divided by the standard deviations when whitening."""
+    components = est.components_.T
+    mean = (np.reshape(est.mean_, (1, -1)) @ components)[0]
+    y = affine(x, components, -mean, in_place=True)
+    if est.whiten:
+        scale = np.sqrt(est.explained_variance_)
+        # Components without variance: scikit-learn divides by the machine epsilon, not by zero.
+        scale = np.maximum(scale, np.finfo(scale.dtype).eps)
+        y = (y / scale).cast(y.dtype)
+    return y
+
+
+def _log_likelihood(c: Conversion, est: Any, x: Value) -> Value:
+    """-0.5 (r @ precision @ r + features * log(2 pi) - log|precision|), r = x - mean_: Bishop, 12.2.1."""
+    from sklearn.utils.extmath import fast_logdet
+
+    precision = est.get_precision()
+    residual = x - est.mean_
+    log_likelihood = -0.5 * c.builder.sum(residual * affine(residual, precision))
+    constant = 0.5 * (x.width * math.log(2.0 * np.pi) - fast_logdet(precision))
+    return log_likelihood - np.atleast_1d(constant)
+
+
+@converter(
+    "sklearn.TruncatedSVD",
+    honours=("n_components",),
+    ignores=("algorithm", "n_iter", "n_oversamples", "power_iteration_normalizer", "random_state", "tol"),
+)
+def truncated_svd(c: Conversion, est: Any, X: Block) -> Outputs:
+    """x @ components_.T, without centring."""
+    return {"transform": Block(affine(numeric(c, est, X), est.components_.T))}

@@ -1,0 +1,149 @@
+"""Voting and stacking: every sub-estimator is converted on the same rows, then the answers are combined.
+
+scikit-learn puts the answers into one array first, so they meet in a common dtype; averages add estimator
+after estimator in the order of estimators_ and divide at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters.block import Block
+from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.errors import UnsupportedEstimatorError
+from edgeml.ir import Value
+
+
+def _named(est: Any) -> list[tuple[str, Any]]:
+    """Names and fitted estimators as they were when fit was called, dropped ones left out."""
+    return [(name, fitted) for name, fitted in est.named_estimators_.items() if not isinstance(fitted, str)]
+
+
+def _answers(c: Conversion, est: Any, X: Block, methods: Sequence[str]) -> list[Value]:
+    """One answer of each sub-estimator by the method named for it."""
+    answers = []
+    for (name, fitted), method in zip(_named(est), methods, strict=True):
+        remedy = "replace that estimator by a supported one (README, supported estimators)"
+        output = c.answer(c.convert(fitted, X, name), fitted, name, method, remedy)
+        answers.append(output if isinstance(output, Value) else output.matrix(c, fitted, check=False))
+    return answers
+
+
+def _common(values: Sequence[Value]) -> list[Value]:
+    """Values in the dtype of the one array NumPy would make of them."""
+    dtype = np.result_type(*(np.dtype(v.dtype) for v in values)).name
+    return [v.cast(dtype) for v in values]
+
+
+def _average(values: Sequence[Value], weights: Sequence[float] | None) -> Value:
+    """numpy.average over estimators: the weighted sum in order, divided by the sum of the weights."""
+    values = _common(values)
+    dtype = np.dtype(values[0].dtype)
+    if weights is None:
+        scale = np.array(len(values))
+        # numpy.mean adds integers as float64.
+        values = [v if dtype.kind == "f" else v.cast("float64") for v in values]
+    else:
+        w = np.asarray(weights)
+        result = np.result_type(dtype, w.dtype, *([] if dtype.kind == "f" else ["f8"]))
+        scale = w.sum(dtype=result)
+        values = [v.cast(result.name) * float(weight) for v, weight in zip(values, w.astype(result), strict=True)]
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total / float(scale)
+
+
+def _weights(est: Any) -> list[float] | None:
+    weights = est._weights_not_none
+    return None if weights is None else list(weights)
+
+
+@converter(
+    "sklearn.VotingClassifier",
+    honours=("estimators", "voting", "weights", "flatten_transform"),
+    ignores=("n_jobs", "verbose"),
+)
+def voting_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
+    """Soft: argmax of the average probabilities. Hard: the largest weighted count. Ties: the first class."""
+    soft = est.voting == "soft"
+    answers = _answers(c, est, X, ["predict_proba" if soft else "predict"] * len(est.estimators_))
+    outputs: dict[str, Value | Block] = {}
+    if soft:
+        outputs["predict_proba"] = votes = _average(answers, _weights(est))
+    else:
+        votes = _count(c, est, answers)
+    outputs["predict"] = c.labels(c.builder.argmax(votes), est.le_.classes_)
+    if soft and not est.flatten_transform:
+        c.cannot_give(
+            est,
+            "transform",
+            "has three dimensions with flatten_transform=False",
+            "set flatten_transform=True; no fit is needed",
+        )
+    else:
+        outputs["transform"] = Block(*_common(answers))
+    return outputs
+
+
+def _count(c: Conversion, est: Any, answers: Sequence[Value]) -> Value:
+    """numpy.bincount of the encoded labels of a row: each vote adds its weight to its class, in order."""
+    weights = _weights(est) or [1.0] * len(answers)
+    if min(weights) < 0:
+        # bincount stops at the largest class voted for, so an absent class wins or not by its number.
+        raise c.refuse(est, "weights", est.weights, "use weights that are not negative")
+    width = len(est.le_.classes_)
+    total: Value | None = None
+    for answer, weight in zip(answers, weights, strict=True):
+        vote = c.builder.one_hot(answer.cast("int64"), width) * float(weight)
+        total = vote if total is None else total + vote
+    assert total is not None
+    return total
+
+
+@converter("sklearn.VotingRegressor", honours=("estimators", "weights"), ignores=("n_jobs", "verbose"))
+def voting_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The average prediction; transform gives the single ones side by side."""
+    answers = _answers(c, est, X, ["predict"] * len(est.estimators_))
+    return {"predict": _average(answers, _weights(est)), "transform": Block(*_common(answers))}
+
+
+@converter(
+    "sklearn.StackingClassifier",
+    "sklearn.StackingRegressor",
+    honours=("estimators", "final_estimator", "stack_method", "passthrough"),
+    ignores=("cv", "n_jobs", "verbose"),
+)
+def stacking(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The final estimator on the sub-estimators' answers, each by the method that fit chose for it.
+
+    Of two class probabilities only the second is passed on; ``passthrough`` appends the raw columns.
+    """
+    classes = getattr(est, "classes_", None)
+    if isinstance(classes, list):
+        raise UnsupportedEstimatorError(
+            f"step {c.builder.origin or 'pipeline'}: {type(est).__name__} was fitted on a multilabel target",
+            "fit one stacking classifier a label",
+        )
+    answers = _answers(c, est, X, est.stack_method_)
+    parts = [
+        answer.select([1]) if method == "predict_proba" and classes is not None and len(classes) == 2 else answer
+        for answer, method in zip(answers, est.stack_method_, strict=True)
+    ]
+    columns = [Block(*parts), X] if est.passthrough else [Block(*parts)]
+    features = Block.hstack(columns, "sparse" if est.passthrough and X.form == "sparse" else "array")
+    outputs = c.convert(est.final_estimator_, features, "final_estimator")
+    result: dict[str, Value | Block] = {"transform": features}
+    for method in ("predict_proba", "decision_function"):
+        if classes is not None and method in outputs:
+            result[method] = outputs[method]
+    predicted = outputs["predict"]
+    if classes is not None:
+        # The final estimator was fitted on positions in classes_.
+        assert isinstance(predicted, Value)
+        predicted = c.labels(predicted.cast("int64"), classes)
+    result["predict"] = predicted
+    return result
