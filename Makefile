@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgeml-installed
 
-.PHONY: dev demo test lint types layers bench clean
+.PHONY: dev demo test lint types layers wheel bench clean
 
 dev: $(STAMP)
 
@@ -33,6 +33,10 @@ types: dev
 
 layers: dev
 	$(BIN)/lint-imports
+
+# Builds the wheel, uses it in a virtual environment with NumPy alone, and type-checks it as installed.
+wheel: dev
+	$(BIN)/python -m tests.wheel
 
 bench: dev
 	$(BIN)/python -m benchmarks
