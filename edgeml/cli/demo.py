@@ -174,5 +174,5 @@ def _show(report: dict[str, Any]) -> None:
     for name, reason in report["missing"].items():
         output.line(f"  no {name} artifact: {reason}")
     output.line(f"\n{report['path']}  {output.size(report['bytes'])}, done in {report['seconds']:.0f} s. Try:")
-    output.line(f"  edgeml inspect {report['path']} --program")
+    output.line(f"  edgeml inspect {report['path']}")
     output.line(f"  edgeml verify {report['path']}")
