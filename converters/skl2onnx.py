@@ -89,7 +89,7 @@ def _convert(c: Conversion, est: Any, X: Block, allowed: Mapping[str, Any]) -> O
             model = _make(est, dtype, x.width, _base_options(allowed) | dict(method.options))
             if method.position >= len(model.outputs):
                 raise ValueError("its model has no such output")
-        except Exception as error:
+        except Exception as error:  # as above: then the method is refused, if someone asks for it
             _cannot(c, est, method.name, _reason(error))
             continue
         result[method.name] = _node(c, est, x.cast(dtype) if dtype != "string" else x, model, method)

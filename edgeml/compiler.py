@@ -51,8 +51,7 @@ PROFILE_ROWS = 100_000
 AWKWARD_ROWS = 192
 BOUNDARY_ROWS = 256
 NOISE_ROWS = 24
-"""``compile`` keeps the seeds fixed, so that equal inputs give equal bytes."""
-_SEED = 20
+_SEED = 20  # fixed, so that equal inputs give equal bytes
 
 _VERSIONS = (
     "edgeml-sdk", "scikit-learn", "numpy", "scipy", "pandas",

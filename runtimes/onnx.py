@@ -184,7 +184,7 @@ class OnnxEngine:
             try:
                 feeds = {name: np.array([[read(row[c])]], dtype) for c, name, read, dtype in plan}
                 parts = session.run(names, feeds)
-            except Exception:
+            except Exception:  # classes of onnxruntime, or a cell of another type
                 return slow(row)  # which reads anything a batch may hold, and raises errors in our words
             return result(method, parts)[0]
 
@@ -241,11 +241,11 @@ class OnnxEngine:
             try:
                 self._session.run(names, {name: x[low:middle] for name, x in feeds.items()})
                 low = middle
-            except Exception as smaller:
+            except Exception as smaller:  # the bad row is in this half
                 high, error = middle, smaller
         try:
             self._session.run(names, {name: x[low:high] for name, x in feeds.items()})
-        except Exception as last:
+        except Exception as last:  # the failure of the one row that is left
             error = last
         return low, error
 

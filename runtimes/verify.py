@@ -166,7 +166,7 @@ def _check_live(model: Model, pipeline: Any, X: Any, bounds: Mapping[str, float]
     for method in methods:
         try:
             answer = getattr(pipeline, method)(X)
-        except Exception as error:
+        except Exception as error:  # scikit-learn, or a step of the caller's own, refuses rows as it likes
             raise InputError(
                 f"the pipeline's own {method} refuses the rows: {type(error).__name__}: {error}",
                 "pass rows it can answer",

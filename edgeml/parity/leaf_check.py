@@ -37,14 +37,18 @@ def check_leaves(
     truths: Mapping[str, tuple[Sample, Truth]],
     folder: str,
     quantize: str = "none",
+    most: int = LEAF_ROWS,
 ) -> dict[str, Any]:
-    """Leaves of every engine against the interpreter and scikit-learn; JSON-ready. No ``problems`` when all agree."""
+    """Leaves of every engine against the interpreter and scikit-learn, on up to ``most`` rows of each set; JSON-ready.
+
+    ``problems`` is empty when all agree.
+    """
     probe = leaf_program(program)
     names = [n for n in probe.outputs if n.startswith("leaves_")]
     if not names:
         return {"trees": 0, "problems": []}
     probe = optimise(probe.with_outputs([probe.outputs[n] for n in names]))
-    parts = [Sample(s.take(t.answered[:LEAF_ROWS]), s.schema) for s, t in truths.values() if len(t.answered)]
+    parts = [Sample(s.take(t.answered[:most]), s.schema) for s, t in truths.values() if len(t.answered)]
     columns = [read_rows(p.rows, p.schema) for p in parts]
     reference = [interpreter.run(probe, c) for c, _ in columns]
     trees = sum(reference[0][n].shape[1] for n in names)
