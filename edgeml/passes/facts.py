@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeml.ir.ops_quantised import largest_code
 from edgeml.ir.program import Node, ValueType
 from edgeml.ir.table import Array
 from edgeml.passes.rewrite import Graph
@@ -270,6 +271,23 @@ def _linear(node: Node, xs: Sequence[Facts]) -> Facts:
     return _hull([-total, total], xs[0].nan.any() | ~np.isfinite(total))
 
 
+def _quantized_linear(node: Node, xs: Sequence[Facts]) -> Facts:
+    weight = np.abs(node.attrs["weight"].astype(np.float64) * node.attrs["scale"].astype(np.float64))
+    total = xs[0].magnitude @ weight + np.abs(node.attrs["bias"].astype(np.float64))
+    return _hull([-total, total], xs[0].nan.any() | ~np.isfinite(total))
+
+
+def _fake_quantize(node: Node, xs: Sequence[Facts]) -> Facts:
+    top, zero, scale = largest_code(node.attrs["bits"]), node.attrs["zero_point"], node.attrs["scale"]
+    low, high = ((code - zero) * scale for code in (-top - 1, top))
+    return Facts(np.clip(xs[0].low - scale, low, high), np.clip(xs[0].high + scale, low, high), xs[0].nan)
+
+
+def _dynamic_quantize(node: Node, xs: Sequence[Facts]) -> Facts:
+    largest = xs[0].magnitude.max(initial=0.0)
+    return _hull([-xs[0].magnitude - largest, xs[0].magnitude + largest], xs[0].nan.any() | np.isinf(largest))
+
+
 def _lookup(node: Node, xs: Sequence[Facts]) -> Facts:
     return _facts(-1, len(node.attrs["keys"]) - 1, False, 1)
 
@@ -329,6 +347,9 @@ _RULES: dict[str, Callable[[Node, Sequence[Facts]], Facts]] = {
     "ReduceMin": _extreme,
     "Softmax": _softmax,
     "Linear": _linear,
+    "QuantizedLinear": _quantized_linear,
+    "FakeQuantize": _fake_quantize,
+    "DynamicQuantize": _dynamic_quantize,
     "Lookup": _lookup,
     "Rank": _rank,
     "Take": _take,
