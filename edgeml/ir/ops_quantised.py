@@ -46,7 +46,7 @@ def _infer_fake_quantize(types: Types, attrs: Attrs) -> ValueType:
 
 @op("FakeQuantize", 1, _infer_fake_quantize, {"scale": "float", "zero_point": "int", "bits": "int"})
 def fake_quantize(x: Array, scale: float, zero_point: int, bits: int) -> Array:
-    """scale * (code - zero_point), the code of x being round(x / scale) + zero_point, within the codes of ``bits`` bits.
+    """scale * (code - zero_point), where the code is round(x / scale) + zero_point, within what ``bits`` bits hold.
 
     Rounds to even; NaN stays NaN. Clipped before it is rounded, which is the same since the bounds are integers.
     """
