@@ -68,11 +68,12 @@ def _infer_dynamic_quantize(types: Types, attrs: Attrs) -> ValueType:
 def dynamic_quantize(x: Array, bits: int) -> Array:
     """Every row rounded to a grid of its own: step = largest absolute value of the row / 127 (or 32767), zero point 0.
 
-    A row of zeros stays what it is; a row with NaN or infinity becomes NaN.
+    A row of zeros, or of numbers so small that there is no step, becomes zero; one with NaN or infinity becomes NaN.
     """
     top = x.dtype.type(largest_code(bits))
     size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
-    step = np.where(size == 0, x.dtype.type(1), size / top)
+    step = size / top
+    step = np.where(step == 0, x.dtype.type(1), step)
     return np.asarray(np.rint(x / step) * step + x.dtype.type(0), dtype=x.dtype)
 
 

@@ -272,9 +272,11 @@ def _linear(node: Node, xs: Sequence[Facts]) -> Facts:
 
 
 def _quantized_linear(node: Node, xs: Sequence[Facts]) -> Facts:
-    weight = np.abs(node.attrs["weight"].astype(np.float64) * node.attrs["scale"].astype(np.float64))
-    total = xs[0].magnitude @ weight + np.abs(node.attrs["bias"].astype(np.float64))
-    return _hull([-total, total], xs[0].nan.any() | ~np.isfinite(total))
+    """The products are added before they are scaled: where their sum may be infinite, nothing is known."""
+    scale, bias = (node.attrs[name].astype(np.float64) for name in ("scale", "bias"))
+    products = xs[0].magnitude @ np.abs(node.attrs["weight"].astype(np.float64))
+    total = np.where(products * (1 + _SLACK32) < np.finfo(node.type.dtype).max, products * scale + np.abs(bias), np.inf)
+    return _hull([-total, total], xs[0].nan.any() | np.isinf(total))
 
 
 def _fake_quantize(node: Node, xs: Sequence[Facts]) -> Facts:

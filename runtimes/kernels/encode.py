@@ -262,8 +262,8 @@ class Encoder:
         """One instruction of the node at hand."""
         self._code += [self._numbers[kernel], len(words), self._at, *words]
 
-    def elementwise(self, kernel: str, out: Register, *operands: Register) -> None:
-        """An instruction of a kernel that loops over columns and rows.
+    def elementwise(self, kernel: str, out: Register, *operands: Register, more: Sequence[int] = ()) -> None:
+        """An instruction of a kernel that loops over columns and rows; ``more`` words follow those of the operands.
 
         For single rows the columns become the inner loop: they lie side by side.
         """
@@ -276,7 +276,7 @@ class Encoder:
             words = [out.width, 1, out.offset, out.step]
             for x, step in zip(operands, columns, strict=True):
                 words += [x.offset, step, x.row]
-        self.emit(kernel, *words)
+        self.emit(kernel, *words, *more)
 
     # --- layout
     def _columns(self, count: int, dtype: str, value: int | None) -> Register:

@@ -40,7 +40,7 @@ VIEWS = {
 }
 
 # Modules with kernels, in the order of compilation. A new file is entered here.
-MODULES = ("move", "elementwise", "along_rows", "tables", "ranks", "tree_codes", "trees", "checks")
+MODULES = ("move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_codes", "trees", "checks")
 
 
 @dataclass(frozen=True, slots=True)

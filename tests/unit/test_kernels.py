@@ -114,6 +114,22 @@ def row_of(dtype, width, seed):
     return cells(dtype, width, 1, seed)[0]
 
 
+def tame(b, x, dtype, bits):
+    """DynamicQuantize of small numbers: rows without NaN and infinity, many of zeros, subnormals and ties."""
+    small = b.minimum(b.maximum(x, -9), 9).cast(dtype)
+    tiny = small * b.constant(np.array([np.finfo(dtype).smallest_subnormal]))
+    return [b.op("DynamicQuantize", y, bits=bits) for y in (small, tiny, small * b.constant(row_of(dtype, 1, 2)))]
+
+
+def narrow(b, x, weights, shape):
+    """QuantizedLinear with weights of a dtype, the ends of its range among them."""
+    rng = np.random.default_rng(len(weights))
+    ends = np.finfo(weights) if weights == "float16" else np.iinfo(weights)
+    weight = rng.choice([float(ends.min), float(ends.max), 0.0, 1.0, -77.0, 13.0], shape).astype(weights)
+    scale = rng.choice([1e-38, 0.25, 1 / 3, 1e4], shape[1]).astype(np.float32).astype(x.dtype)
+    return b.op("QuantizedLinear", x, weight=weight, scale=scale, bias=rng.normal(size=shape[1]).astype(x.dtype))
+
+
 # --- cases: op -> list of (dtypes, widths, build) -----------------------------------------------------------
 CASES: dict[str, list] = {}
 
@@ -152,6 +168,22 @@ for _d in FLOATS:
             ),
         )  # fmt: skip
     case("Linear", [_d], [2], lambda b, x: b.linear(x, np.array([[np.inf, -0.0], [1e30, np.nan]]), -0.0))
+    # Scales that put many of the awkward cells on ties, and scales at both ends of float32.
+    for _scale in map(float, np.array([1.0, 0.5, 0.1, 1 / 3, 1e-45, 3.4e38], dtype=np.float32)):
+        for _bits, _zero in ((8, 0), (8, -128), (8, 127), (8, 3), (16, 0), (16, -32768), (16, 32767)):
+            case(
+                "FakeQuantize", [_d], [4],
+                lambda b, x, s=_scale, bits=_bits, zero=_zero: b.op(
+                    "FakeQuantize", x, scale=s, bits=bits, zero_point=zero
+                ),
+            )  # fmt: skip
+    for _bits in (8, 16):
+        for _width in (1, 3, 8):
+            case("DynamicQuantize", [_d], [_width], lambda b, x, bits=_bits: b.op("DynamicQuantize", x, bits=bits))
+            case("DynamicQuantize", ["int64"], [_width], lambda b, x, bits=_bits, d=_d: tame(b, x, d, bits))
+    for _weights in ("int8", "int16", "float16"):
+        for _shape in ((4, 3), (1, 1), (9, 17)):
+            case("QuantizedLinear", [_d], [_shape[0]], lambda b, x, w=_weights, s=_shape: narrow(b, x, w, s))
 for _op in ("And", "Or"):
     case(_op, ["bool", "bool"], [3, 1], lambda b, x, y, op=_op: b.op(op, x, y))
 case("Not", ["bool"], [3], lambda b, x: ~x)
