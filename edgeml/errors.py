@@ -12,7 +12,11 @@ EdgeMLError
 │   ├── SampleError                  the sample does not fit the pipeline, or is too small
 │   ├── PipelineFileError            the pipeline file cannot be read or is not trusted
 │   ├── FormatError                  a format was asked for that cannot express the pipeline
-│   └── ParityError                  the compiled artifact and scikit-learn disagree
+│   ├── ParityError                  the compiled artifact and scikit-learn disagree
+│   ├── QuantizeError                an unknown way to quantise, or one that cannot be used here
+│   ├── BudgetValueError             a budget that is malformed or contradicts itself
+│   ├── BudgetError                  no quantised form keeps the budget: says the best that was reached
+│   └── UnknownTargetError           no device profile has that name, or its file is malformed
 ├── ProgramError                     an illegal program: a fault of ours
 │   └── PassError                    a pass broke the program: names the pass and those before it
 ├── InputError (ValueError)          rows handed to a model are not what its schema says
@@ -115,6 +119,22 @@ class FormatError(CompileError):
 
 class ParityError(CompileError):
     exit_code = 1
+
+
+class QuantizeError(CompileError):
+    pass
+
+
+class BudgetValueError(CompileError):
+    pass
+
+
+class BudgetError(CompileError):
+    exit_code = 1
+
+
+class UnknownTargetError(CompileError):
+    pass
 
 
 class ProgramError(EdgeMLError):

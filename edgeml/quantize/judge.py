@@ -1,0 +1,351 @@
+"""Judges quantised answers against scikit-learn's: flips, errors, metrics, and whether the budget is kept.
+
+Answers of the judged rows go in, by method, with the budget; a ``Verdict`` comes out, with every figure the report
+shows. The search calls it on the calibration rows for each form it tries, the compiler on rows that nothing was
+calibrated on, once for each artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeml.ir.table import Array
+from edgeml.quantize.budget import Budget
+from edgeml.quantize.statistics import can_show, paired_interval, rate_bound
+
+# The methods whose numbers max_abs_error limits, the first that there is.
+SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
+PLOT_POINTS = 400
+_BINS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What judged answers are compared with.
+
+    ``outputs`` are scikit-learn's by method, for rows it answers with finite scores; ``targets`` the known ones or
+    None; ``classes`` those of a classifier, or None.
+    """
+
+    outputs: Mapping[str, Array]
+    targets: Array | None = None
+    classes: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.outputs.values())))
+
+    def is_label(self, method: str) -> bool:
+        """Whether a method's cells are labels, to be equal or not, rather than numbers."""
+        return self.outputs[method].dtype.kind != "f" or (method == "predict" and self.classes is not None)
+
+    @property
+    def score(self) -> str | None:
+        """The method whose errors the budget limits."""
+        return next((m for m in SCORES if m in self.outputs and not self.is_label(m)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of the budget: what was measured, the bound that the rows support, and whether it is kept."""
+
+    name: str
+    measured: float
+    limit: float
+    bound: float | None = None
+    note: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.measured <= self.limit)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the bound keeps the limit too; where there is none, whether the measured figure does."""
+        return self.kept and (self.bound is None or self.bound <= self.limit)
+
+    @property
+    def excess(self) -> float:
+        """Measured over allowed; at most 1 when kept."""
+        if self.kept:
+            return 0.0 if not self.limit else float(max(self.measured, 0.0) / self.limit)
+        return float("inf") if not self.limit else float(self.measured / self.limit)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "measured": finite(self.measured),
+            "bound": None if self.bound is None else finite(self.bound),
+            "limit": self.limit,
+            "kept": self.kept,
+            "note": self.note,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.name} {shown(self.name, self.measured)} (limit {shown(self.name, self.limit)})"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Figures of one set of answers. ``error``: root mean square error of the scores, in units of their spread."""
+
+    limits: list[Limit] = field(default_factory=list)
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: float = 0.0
+
+    @property
+    def kept(self) -> bool:
+        return all(limit.kept for limit in self.limits)
+
+    @property
+    def sure(self) -> bool:
+        return all(limit.sure for limit in self.limits)
+
+    @property
+    def excess(self) -> float:
+        """How far the worst limit is used up; over 1 when it is not kept."""
+        return max((limit.excess for limit in self.limits), default=0.0)
+
+    def broken(self) -> list[str]:
+        return [str(limit) for limit in self.limits if not limit.kept]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kept": self.kept,
+            "limits": [limit.to_json() for limit in self.limits],
+            "methods": self.methods,
+            "metrics": self.metrics,
+        }
+
+
+def shown(name: str, value: float) -> str:
+    """A figure of a limit for people."""
+    if name in ("label_flips", "metric_drop"):
+        return f"{100 * value:.3g} %"
+    return f"{value:,.0f} bytes" if name == "max_bytes" else f"{value:.3g}"
+
+
+def finite(value: float) -> float | None:
+    """A number JSON can hold; None for the others."""
+    return float(value) if np.isfinite(value) else None
+
+
+def judge(truth: Truth, actual: Mapping[str, Array], budget: Budget, *, intervals: bool = True) -> Verdict:
+    """Compare the answers of one artifact with the truth. ``intervals``, which take a while, come from a bootstrap."""
+    verdict = Verdict()
+    rows = truth.rows
+    for method, expected in truth.outputs.items():
+        got = actual[method]
+        verdict.methods[method] = (
+            _label_figures(expected, got, budget) if truth.is_label(method) else _number_figures(expected, got)
+        )
+    if "predict" in truth.outputs and truth.is_label("predict") and budget.label_flips is not None:
+        figures = verdict.methods["predict"]
+        enough = can_show(budget.label_flips, rows, budget.confidence)
+        bound = f"{100 * budget.confidence:.4g} % one-sided bound {shown('label_flips', figures['flip_bound'])}"
+        note = bound if enough else f"{bound}; {rows} rows are too few to show the limit"
+        limit = Limit("label_flips", figures["flip_rate"], budget.label_flips, figures["flip_bound"], note)
+        verdict.limits.append(limit if enough else Limit(limit.name, limit.measured, limit.limit, None, note))
+    _metrics(truth, actual, budget, verdict, intervals)
+    if truth.score is not None:
+        figures = verdict.methods[truth.score]
+        verdict.error = figures["error"]
+        if budget.max_abs_error is not None:
+            note = f"of {truth.score}, the largest of {rows} rows"
+            worst = np.inf if figures["max_abs"] is None else figures["max_abs"]
+            verdict.limits.append(Limit("max_abs_error", worst, budget.max_abs_error, None, note))
+    return verdict
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+def _label_figures(expected: Array, actual: Array, budget: Budget) -> dict[str, Any]:
+    different = np.asarray(expected != actual, dtype=bool)
+    if expected.dtype.kind in "fO":  # NaN is a label of its own
+        different &= ~np.asarray((expected != expected) & (actual != actual), dtype=bool)
+    rows = len(expected)
+    flips = int(different.reshape(rows, -1).any(axis=1).sum()) if rows else 0
+    return {
+        "flips": flips,
+        "rows": rows,
+        "flip_rate": flips / max(rows, 1),
+        "flip_bound": rate_bound(flips, rows, budget.confidence),
+    }
+
+
+def _number_figures(expected: Array, actual: Array) -> dict[str, Any]:
+    b = expected.astype(np.float64).reshape(len(expected), -1)
+    a = actual.astype(np.float64).reshape(b.shape)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(all="ignore"):
+        error = np.where(same, 0.0, np.abs(a - b))
+        error[np.isnan(error)] = np.inf
+        spread = np.std(np.where(np.isfinite(b), b, np.nan), axis=0)
+        spread = np.where(spread > 0, spread, np.maximum(np.abs(b).max(axis=0, initial=0.0), 1e-300))
+        relative = float(np.sqrt(np.mean((np.minimum(error, 1e150) / spread) ** 2))) if error.size else 0.0
+    return {
+        "max_abs": finite(float(error.max(initial=0.0))),
+        "p999_abs": finite(float(np.quantile(error, 0.999, method="higher"))) if error.size else 0.0,
+        "mean_abs": finite(float(error.mean())) if error.size else 0.0,
+        "error": relative,
+        "rows": len(b),
+    }
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+def _metrics(truth: Truth, actual: Mapping[str, Array], budget: Budget, verdict: Verdict, intervals: bool) -> None:
+    for name, limited, metric in metrics_of(truth, actual):
+        every = np.arange(truth.rows)
+        try:
+            first, second = metric(every)
+        except ValueError:  # one class among the judged rows: no AUC
+            continue
+        drop = first - second if np.isfinite(first - second) else np.inf
+        low, high = paired_interval(metric, truth.rows, budget.confidence) if intervals else (-np.inf, np.inf)
+        verdict.metrics[name] = {
+            "float": finite(first),
+            "quantized": finite(second),
+            "drop": finite(drop),
+            "low": finite(low),
+            "high": finite(high),
+        }
+        if budget.metric_drop is not None and limited:
+            note = f"of {name.replace('_', ' ')}"
+            if intervals and np.isfinite(high):
+                note += f", {100 * budget.confidence:.4g} % one-sided bound {high:+.2g}"
+            verdict.limits.append(Limit("metric_drop", drop, budget.metric_drop, None, note))
+
+
+Metric = Callable[[Array], tuple[float, float]]
+
+
+def metrics_of(truth: Truth, actual: Mapping[str, Array]) -> list[tuple[str, bool, Metric]]:
+    """Name, whether the budget limits it, and the function of row positions that gives it for the truth's own answers
+    and for the others.
+    """
+    outputs, targets = truth.outputs, truth.targets
+    if truth.classes is not None and targets is not None and "predict" in outputs and targets.ndim == 1:
+        return _of_classifier(outputs, actual, targets, truth.classes)
+    found: list[tuple[str, bool, Metric]] = []
+    if "predict" in outputs and not truth.is_label("predict") and targets is not None:
+        found.append(("r2", True, _pair(r2, targets, outputs["predict"], actual["predict"])))
+    elif truth.score is not None and truth.classes is None and not _labels_only(truth):
+        own = outputs[truth.score]
+        found.append((f"r2 against scikit-learn's {truth.score}", True, _pair(r2, own, own, actual[truth.score])))
+    return found
+
+
+def _labels_only(truth: Truth) -> bool:
+    """A clusterer: its labels are limited, its distances are shown."""
+    return "predict" in truth.outputs and truth.is_label("predict")
+
+
+def _of_classifier(
+    outputs: Mapping[str, Array], actual: Mapping[str, Array], targets: Array, classes: Array
+) -> list[tuple[str, bool, Metric]]:
+    right = np.asarray(outputs["predict"] == targets, dtype=bool), np.asarray(actual["predict"] == targets, dtype=bool)
+    found: list[tuple[str, bool, Metric]] = [
+        ("accuracy", True, lambda rows: (float(right[0][rows].mean()), float(right[1][rows].mean())))
+    ]
+    scores = next((m for m in ("predict_proba", "decision_function") if m in outputs), None)
+    if scores is not None and len(classes) > 1:
+        code = np.searchsorted(classes, targets) if classes.dtype != object else _codes(classes, targets)
+        found.append(("roc_auc", True, _pair(_auc(len(classes)), code, outputs[scores], actual[scores])))
+
+    def balanced(rows: Array) -> tuple[float, float]:
+        present = [targets[rows] == c for c in classes]
+        each = [p for p in present if p.any()]
+        first, second = (float(np.mean([r[rows][p].mean() for p in each])) for r in right)
+        return first, second
+
+    found.append(("balanced_accuracy", False, balanced))
+    return found
+
+
+def _codes(classes: Array, targets: Array) -> Array:
+    place = {label: i for i, label in enumerate(classes.tolist())}
+    return np.array([place.get(label, -1) for label in targets.tolist()])
+
+
+def _pair(metric: Callable[[Array, Array], float], targets: Array, own: Array, other: Array) -> Metric:
+    return lambda rows: (metric(targets[rows], own[rows]), metric(targets[rows], other[rows]))
+
+
+def r2(targets: Array, answers: Array) -> float:
+    """1 - residual sum of squares / total sum of squares, the smallest over the columns; 1 where all is constant and
+    equal. In units of the largest target, so that targets around 1e-6 or 1e200 neither vanish nor overflow.
+    """
+    b = targets.astype(np.float64).reshape(len(targets), -1)
+    a = answers.astype(np.float64).reshape(b.shape)
+    worst = 1.0
+    for j in range(b.shape[1]):
+        known = np.isfinite(b[:, j])
+        size = float(np.abs(b[known, j]).max(initial=0.0)) or 1.0
+        with np.errstate(all="ignore"):
+            residual = float((((a[known, j] - b[known, j]) / size) ** 2).sum())
+            total = float((((b[known, j] - b[known, j].mean()) / size) ** 2).sum()) if known.any() else 0.0
+        if np.isnan(residual):
+            return -np.inf
+        if total > 1e-24 * max(int(known.sum()), 1):
+            worst = min(worst, 1 - residual / total)
+        elif residual > 1e-12 * max(int(known.sum()), 1):
+            return -np.inf
+    return worst
+
+
+def _auc(classes: int) -> Callable[[Array, Array], float]:
+    """Area under the ROC curve; of several classes the mean of each against the rest (Hand and Till's OvR form)."""
+
+    def auc(code: Array, scores: Array) -> float:
+        if scores.ndim == 1 or scores.shape[1] == 1:
+            return _binary_auc(code == 1, scores.reshape(-1))
+        if classes == 2:
+            return _binary_auc(code == 1, scores[:, 1])
+        if scores.shape[1] != classes:
+            raise ValueError("scores of pairs of classes")
+        present = [c for c in range(classes) if (code == c).any() and not (code == c).all()]
+        if not present:
+            raise ValueError("one class")
+        return float(np.mean([_binary_auc(code == c, scores[:, c]) for c in present]))
+
+    return auc
+
+
+def _binary_auc(positive: Array, score: Array) -> float:
+    """The rank form of the Mann-Whitney statistic, ties counted half."""
+    count = int(positive.sum())
+    if count in (0, len(positive)):
+        raise ValueError("one class")
+    if np.isnan(score).any():
+        return -np.inf
+    _, place, sizes = np.unique(score, return_inverse=True, return_counts=True)
+    ends = np.cumsum(sizes)
+    rank = (ends - (sizes - 1) / 2)[place.reshape(-1)]
+    return float((rank[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
+
+
+# --- plot -------------------------------------------------------------------------------------------------------
+def plot_data(truth: Truth, actual: Mapping[str, Array]) -> dict[str, Any] | None:
+    """Points and a histogram of errors for the parity plot; None where there are no numbers."""
+    if truth.score is None:
+        return None
+    expected, got = truth.outputs[truth.score], actual[truth.score]
+    if truth.score == "predict_proba" and expected.shape[1] == 2:
+        expected, got = expected[:, 1], got[:, 1]
+    b, a = expected.astype(np.float64).reshape(-1), got.astype(np.float64).reshape(-1)
+    known = np.isfinite(a) & np.isfinite(b)
+    a, b = a[known], b[known]
+    if not len(a):
+        return None
+    chosen = np.unique(np.linspace(0, len(a) - 1, PLOT_POINTS).astype(np.int64))
+    counts, edges = np.histogram(a - b, bins=_BINS)
+    return {
+        "method": truth.score,
+        "float": [float(f"{v:.6g}") for v in b[chosen]],
+        "quantized": [float(f"{v:.6g}") for v in a[chosen]],
+        "histogram": {"edges": [float(f"{v:.6g}") for v in edges], "counts": counts.tolist()},
+    }

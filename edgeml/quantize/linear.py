@@ -1,0 +1,293 @@
+"""Linear maps with narrow weights: column equalisation, one scale an output, calibrated or dynamic activations.
+
+In comes a Linear node whose operand is already in the quantised program, with its calibration values; out goes the
+value of a QuantizedLinear that takes its place. How a column is equalised is chosen by the error of the layer's own
+result on the calibration rows; the bias takes in the mean error that is left (Nagel et al., Data-Free Quantization,
+2019, there from the statistics of batch norm, here measured).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeml.ir import Node
+from edgeml.ir.ops_quantised import largest_code
+from edgeml.ir.table import Array
+from edgeml.quantize.trace import Trace
+
+# The size of a column moves into its weights to this power (SmoothQuant, Xiao et al. 2023, calls it alpha); None: no
+# equalisation. 0 makes all columns of weights alike, 1 all columns of activations.
+ALPHAS: tuple[float | None, ...] = (None, 0.0, 0.25, 0.5, 0.75, 1.0)
+# Rows that the choice is made on, and the share of the largest errors that it ignores: one odd row decides nothing.
+_CHOICE_ROWS = 2000
+_IGNORED = 0.01
+# int32 accumulators hold a bias of this many units.
+_BIAS_UNITS = 2.0**30
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class LinearForm:
+    """``weights``: dtype of the weights. ``activations``: "static" (calibrated), "dynamic" (a scale a row) or "float".
+
+    ``bits`` are those of static activations. ``per_tensor``: one scale for all outputs, where a runtime knows no other.
+    """
+
+    name: str
+    weights: str
+    activations: str = "float"
+    bits: int = 8
+    per_tensor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """One way to quantise a layer: multipliers of the columns, codes, scales, and the error it leaves."""
+
+    multiplier: Array
+    codes: Array
+    scale: Array
+    grid: tuple[float, int] | None
+    error: float
+
+
+def fits(node: Node, form: LinearForm, x: Array) -> str:
+    """Why a Linear cannot take the form; '' when it can."""
+    size = np.abs(node.attrs["weight"]).max(initial=0.0)
+    if not np.isfinite(node.attrs["weight"]).all() or not np.isfinite(node.attrs["bias"]).all():
+        return "its weights are not finite"
+    if size and not _SMALLEST < size < _LARGEST:
+        return "its weights are beyond the range of float32"
+    most = np.abs(x).max(initial=0.0)
+    if form.activations != "float" and not np.isfinite(most):
+        return "what it is given is not finite on the calibration rows"
+    if form.activations != "float" and most and not _SMALLEST < most < _LARGEST:
+        return "what it is given is beyond the range of float32 on the calibration rows"
+    return ""
+
+
+def quantize_linear(trace: Trace, index: int, form: LinearForm) -> int:
+    """Put a QuantizedLinear in the place of node ``index``; its value in the new program."""
+    node = trace.exact.program.nodes[index]
+    target = trace.exact.values[len(trace.exact.program.inputs) + index]
+    x = trace.place[node.inputs[0]]
+    if form.weights == "float16":
+        return _float16(trace, node, x)
+    slot = _slot(trace, node.inputs[0], x)
+    best = _best(trace.values[x], node, form, slot.free, target)
+    x = slot.apply(best.multiplier)
+    if form.activations == "dynamic":
+        x = trace.emit("DynamicQuantize", (x,), {"bits": 8}, node.origin)
+    elif best.grid is not None:
+        scale, zero = best.grid
+        x = trace.emit("FakeQuantize", (x,), {"scale": scale, "zero_point": zero, "bits": form.bits}, node.origin)
+    dtype = node.attrs["weight"].dtype
+    bias = node.attrs["bias"].astype(np.float64)
+    attrs = {"weight": best.codes, "scale": best.scale.astype(dtype), "bias": bias.astype(dtype)}
+    value = trace.emit("QuantizedLinear", (x,), attrs, node.origin)
+    with np.errstate(all="ignore"):
+        bias = bias + _middle(target.astype(np.float64) - trace.values[value])
+    trace.change(value, attrs | {"bias": bias.astype(dtype)})
+    return value
+
+
+def _float16(trace: Trace, node: Node, x: int) -> int:
+    """Weights as float16, in units of a power of two an output so that neither large nor small ones are lost."""
+    weight = node.attrs["weight"].astype(np.float64)
+    size = np.abs(weight).max(axis=0, initial=0.0)
+    exponent = np.floor(np.log2(np.where(size > 0, size, 1.0)))
+    scale = 2.0 ** np.clip(exponent, -100, 100)
+    dtype = node.attrs["weight"].dtype
+    attrs = {
+        "weight": (weight / scale).astype(np.float16),
+        "scale": scale.astype(dtype),
+        "bias": node.attrs["bias"],
+    }
+    return trace.emit("QuantizedLinear", (x,), attrs, node.origin)
+
+
+# --- how well a layer can be done ---------------------------------------------------------------------------------
+def _best(x: Array, node: Node, form: LinearForm, free: Array, target: Array) -> _Fit:
+    step = max(1, len(x) // _CHOICE_ROWS)
+    weight, bias = node.attrs["weight"].astype(np.float64), node.attrs["bias"].astype(np.float64)
+    rows, wanted = x[::step].astype(np.float64), target[::step].astype(np.float64)
+    size = np.abs(x).max(axis=0, initial=0.0).astype(np.float64)
+    usual = np.sqrt(np.mean(np.square(rows), axis=0)) if form.activations == "float" else size
+    tried: list[_Fit] = []
+    for alpha in ALPHAS:
+        multiplier = _multiplier(weight, usual, size, alpha, free)
+        if alpha is not None and (multiplier == 1).all():
+            continue
+        tried.append(_fit(rows, x, weight, bias, multiplier, form, wanted))
+    return min(tried, key=lambda fit: fit.error)
+
+
+def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, free: Array) -> Array:
+    """What each column is multiplied by, numbers that float16 holds; its weights are divided by it."""
+    result = np.ones(len(weight))
+    largest = np.abs(weight).max(axis=1, initial=0.0)
+    chosen = free & (usual > 0) & (largest > 0)
+    if alpha is None or not chosen.any():
+        return result
+    with np.errstate(all="ignore"):
+        wanted = largest[chosen] ** (1 - alpha) / usual[chosen] ** alpha
+    wanted /= np.exp(np.mean(np.log(wanted)))
+    others = ~chosen & (largest > 0)
+    if others.any():  # their multiplier is 1: the largest weights of both groups shall be alike
+        wanted *= (largest[chosen] / wanted).max() / largest[others].max()
+    with np.errstate(over="ignore"):
+        wanted = np.clip(wanted, 2.0**-14, 2.0**15).astype(np.float16).astype(np.float64)
+    result[chosen] = wanted
+    return result
+
+
+def _fit(rows: Array, x: Array, weight: Array, bias: Array, multiplier: Array, form: LinearForm, wanted: Array) -> _Fit:
+    grid = None
+    moved = rows * multiplier
+    if form.activations == "static":
+        grid = _grid(x.min(axis=0) * multiplier, x.max(axis=0) * multiplier, form.bits)
+        moved = _rounded(moved, *grid, form.bits)
+    elif form.activations == "dynamic":
+        size = np.abs(moved).max(axis=1, keepdims=True)
+        step = np.where(size == 0, 1.0, size / largest_code(8))
+        moved = np.rint(moved / step) * step
+    codes, scale = _codes(weight / multiplier[:, None], form, bias, grid)
+    with np.errstate(all="ignore"):
+        off = wanted - ((moved @ codes.astype(np.float64)) * scale + bias)
+        off -= _middle(off)
+        squares = np.sort(np.nan_to_num(np.square(off).mean(axis=1), nan=np.inf))
+    kept = max(1, int(len(squares) * (1 - _IGNORED)))
+    return _Fit(multiplier, codes, scale, grid, float(squares[:kept].mean()))
+
+
+def _grid(low: Array, high: Array, bits: int) -> tuple[float, int]:
+    """Scale and zero point of calibrated activations, from the least and largest cell of each column and zero."""
+    top = largest_code(bits)
+    least, most = min(0.0, float(low.min(initial=0.0))), max(0.0, float(high.max(initial=0.0)))
+    if bits == 16:  # symmetric, as int16 activations are in every runtime
+        return _float32_up(max(-least, most) / top) if max(-least, most) > 0 else 1.0, 0
+    scale = _float32_up((most - least) / (2 * top + 1)) if most > least else 1.0
+    return scale, int(np.clip(np.rint(-top - 1 - least / scale), -top - 1, top))
+
+
+def _rounded(x: Array, scale: float, zero: int, bits: int) -> Array:
+    top = largest_code(bits)
+    return np.clip(np.rint(x / scale), -top - 1 - zero, top - zero) * scale
+
+
+def _codes(weight: Array, form: LinearForm, bias: Array, grid: tuple[float, int] | None) -> tuple[Array, Array]:
+    """Symmetric codes of the weights and a scale an output."""
+    top = largest_code(16 if form.weights == "int16" else 8)
+    size = np.abs(weight).max(axis=0, initial=0.0)
+    if form.per_tensor:
+        size = np.full_like(size, size.max(initial=0.0))
+    scale = np.where(size > 0, size / top, 1.0)
+    if grid is not None:
+        scale = np.maximum(scale, np.abs(bias) / (grid[0] * _BIAS_UNITS))
+    scale = np.array([_float32_up(s) for s in scale])
+    return np.clip(np.rint(weight / scale), -top, top).astype(form.weights), scale
+
+
+def _float32_up(number: float) -> float:
+    """The smallest number of float32 that is not below."""
+    near = np.float32(number)
+    return float(near if float(near) >= number else np.nextafter(near, np.float32(np.inf)))
+
+
+def _middle(off: Array) -> Array:
+    """Mean of each column without the outermost hundredths: what a bias can mend for the usual row."""
+    if not len(off):
+        return np.zeros(off.shape[1])
+    low, high = np.quantile(off, [_IGNORED, 1 - _IGNORED], axis=0)
+    result = np.clip(off, low, high).mean(axis=0)
+    return np.where(np.isfinite(result), result, 0.0)
+
+
+# --- where a column can be multiplied -----------------------------------------------------------------------------
+class _Slot:
+    """A place in front of a layer for multipliers of its columns. ``free`` marks the columns that may have one."""
+
+    def __init__(self, trace: Trace, x: int, free: Array) -> None:
+        self.trace, self.x, self.free = trace, x, free
+
+    def apply(self, multiplier: Array) -> int:
+        """The value with its columns multiplied."""
+        return self.x if (multiplier == 1).all() else _multiply(self.trace, self.x, multiplier)
+
+
+class _BehindRelu(_Slot):
+    """Multipliers go into the layer before: relu(a * x) = a * relu(x) for a > 0, so they cost nothing."""
+
+    def __init__(self, trace: Trace, x: int, before: int) -> None:
+        super().__init__(trace, x, np.ones(trace.graph.type_of(x).width, dtype=bool))
+        self.before = before
+
+    def apply(self, multiplier: Array) -> int:
+        if (multiplier == 1).all():
+            return self.x
+        node = self.trace.graph.node(self.before)
+        assert node is not None
+        dtype = node.attrs["scale"].dtype
+        scale = (node.attrs["scale"] * multiplier).astype(np.float32).astype(dtype)
+        bias = (node.attrs["bias"] * multiplier).astype(dtype)
+        self.trace.change(self.before, {**node.attrs, "scale": scale, "bias": bias})
+        self.trace.recompute(self.x)
+        return self.x
+
+
+class _Columns(_Slot):
+    """The parts of a Concat one by one; a one-hot part is left alone, since it travels as one code."""
+
+    def __init__(self, trace: Trace, x: int, parts: tuple[int, ...]) -> None:
+        widths = [trace.graph.type_of(p).width for p in parts]
+        free = [np.full(w, _is_number(trace, p)) for w, p in zip(widths, parts, strict=True)]
+        super().__init__(trace, x, np.concatenate(free))
+        self.parts, self.widths = parts, widths
+
+    def apply(self, multiplier: Array) -> int:
+        if (multiplier == 1).all():
+            return self.x
+        moved, first = [], 0
+        for part, width in zip(self.parts, self.widths, strict=True):
+            own = multiplier[first : first + width]
+            moved.append(part if (own == 1).all() else _multiply(self.trace, part, own))
+            first += width
+        node = self.trace.graph.node(self.parts[0])
+        return self.trace.emit("Concat", moved, {}, node.origin if node else "")
+
+
+def _multiply(trace: Trace, value: int, multiplier: Array) -> int:
+    node = trace.graph.node(value)
+    origin = node.origin if node else ""
+    row = trace.constant(multiplier, value, origin)
+    return trace.emit("Mul", (value, row), {}, origin)
+
+
+def _slot(trace: Trace, old: int, x: int) -> _Slot:
+    graph, program = trace.graph, trace.exact.program
+    relu = graph.node_if(x, "Maximum")
+    if relu is not None and trace.readers[old] == 1:
+        zero = graph.constant(relu.inputs[1])
+        layer = graph.node_if(relu.inputs[0], "QuantizedLinear")
+        source = program.node_of(old)
+        alone = source is not None and trace.readers[source.inputs[0]] == 1
+        if zero is not None and not zero.any() and layer is not None and alone:
+            return _BehindRelu(trace, x, relu.inputs[0])
+    inner = x
+    while (check := graph.node_if(inner, "CheckFinite", "Require")) is not None:
+        inner = check.inputs[0]
+    concat = graph.node_if(inner, "Concat")
+    if concat is not None:
+        return _Columns(trace, x, concat.inputs)
+    return _Slot(trace, x, np.full(graph.type_of(x).width, _is_number(trace, inner)))
+
+
+def _is_number(trace: Trace, value: int) -> bool:
+    """Whether a value holds numbers of many sizes, rather than flags and one-hot columns."""
+    graph = trace.graph
+    node = graph.node(value)
+    if node is not None and node.op in ("OneHot", "Take"):
+        return False
+    return not (node is not None and node.op == "Cast" and graph.type_of(node.inputs[0]).dtype == "bool")

@@ -1,0 +1,200 @@
+"""Finds the smallest form of a program that keeps a budget, by measuring on the calibration rows.
+
+Every op with weights is a site with a ladder of forms (forms.py), smallest first. All start at the bottom; as long as
+the budget is not kept, the site is raised one step whose raising mends most of the error for the bytes it costs.
+``paths`` yields each program on the way, from the smallest to the most exact; the compiler judges those that keep the
+budget on other rows, with the artifacts themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeml.ir import Program
+from edgeml.ir.interpreter import needed
+from edgeml.ir.table import Array
+from edgeml.passes import simplify
+from edgeml.quantize.budget import Budget
+from edgeml.quantize.distances import Distances, add_norms, find_distances, quantize_points
+from edgeml.quantize.forms import QUANTIZERS, Form, ladder, narrow_bytes
+from edgeml.quantize.judge import Truth, Verdict, judge
+from edgeml.quantize.linear import LinearForm
+from edgeml.quantize.trace import Exact, Trace
+from edgeml.targets.tflite_fixed import forest_score
+
+# Sites that are raised one by one; of more, neighbours of one kind go together.
+_MOST_GROUPS = 12
+# Numbers held at once while the calibration rows go through the program.
+_MOST_CELLS = 2**25
+_COST_UNIT = 4096.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node with weights: its forms, smallest first, and the group it is raised with. ``note``: what was left out."""
+
+    index: int
+    forms: tuple[Form, ...]
+    group: int
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A quantised program, the level of each group, and how it did on the calibration rows."""
+
+    levels: tuple[int, ...]
+    program: Program
+    verdict: Verdict
+    ops: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def forms(self) -> str:
+        """What was chosen, for people."""
+        counted: dict[str, int] = {}
+        for op in self.ops:
+            counted[op["form"]] = counted.get(op["form"], 0) + 1
+        return ", ".join(f"{n} x {form}" if n > 1 else form for form, n in counted.items()) or "nothing to quantise"
+
+
+class Search:
+    """The sites of one program, and the programs between the smallest and the most exact form of them."""
+
+    def __init__(
+        self,
+        program: Program,
+        columns: Mapping[str, Array],
+        truth: Truth,
+        budget: Budget,
+        mode: str,
+        *,
+        int8_activations: bool = True,
+        per_channel_dynamic: bool = True,
+    ) -> None:
+        """``columns`` are the raw calibration rows, ``truth`` scikit-learn's answers to them."""
+        self.program, self.truth, self.budget, self.mode = program, truth, budget, mode
+        columns, self.truth = _few_enough(program, columns, truth)
+        self.exact = Exact(program, columns)
+        self.distances = {d.product: d for d in find_distances(program)}
+        options = {"int8_activations": int8_activations, "per_channel_dynamic": per_channel_dynamic}
+        self.sites = self._sites(options)
+
+    def _sites(self, options: Mapping[str, bool]) -> list[Site]:
+        program = self.program
+        keep = needed(program, program.outputs)[len(program.inputs) :]
+        steep = _behind_isotonic(program)
+        found: list[tuple[int, tuple[Form, ...], str]] = []
+        for index, node in enumerate(program.nodes):
+            if not keep[index] or node.op not in QUANTIZERS:
+                continue
+            if index in steep:
+                found.append((index, (None,), "left in float: an isotonic calibration stands on its sums"))
+                continue
+            x = self.exact.values[node.inputs[0]]
+            forms: list[Form] = []
+            notes: list[str] = []
+            for form in ladder(self.mode, node.op, **options):
+                if index in self.distances and isinstance(form, LinearForm) and form.activations != "float":
+                    continue  # rounded operands of a difference of squares would leave nothing of small distances
+                reason = "" if form is None else QUANTIZERS[node.op].fits(node, form, x)
+                if reason:
+                    notes.append(reason)
+                else:
+                    forms.append(form)
+            note = "; ".join(dict.fromkeys(notes))
+            found.append((index, tuple(forms) or (None,), note if forms else f"left in float: {note}"))
+        size = -(-len(found) // _MOST_GROUPS)
+        return [Site(index, forms, at // max(size, 1), note) for at, (index, forms, note) in enumerate(found)]
+
+    @property
+    def groups(self) -> int:
+        return 1 + max((site.group for site in self.sites), default=-1)
+
+    def top(self, group: int) -> int:
+        """The highest level of a group."""
+        return max(len(site.forms) for site in self.sites if site.group == group) - 1
+
+    # --- programs
+    def candidate(self, levels: Sequence[int]) -> Candidate:
+        """The program with each group at a level, measured."""
+        chosen = {s.index: s.forms[min(levels[s.group], len(s.forms) - 1)] for s in self.sites}
+        trace = Trace(self.exact)
+        norms: dict[int, tuple[Distances, Array]] = {}
+        for index, node in enumerate(self.program.nodes):
+            form = chosen.get(index)
+            if form is not None and index in self.distances and isinstance(form, LinearForm):
+                value, own = quantize_points(trace, index, form.weights)
+                norms[self.distances[index].end] = self.distances[index], own
+            elif form is not None:
+                value = QUANTIZERS[node.op].apply(trace, index, form)
+            elif index in norms:
+                value = add_norms(trace, node, *norms[index])
+            else:
+                value = trace.keep(index)
+            trace.place.append(value)
+        verdict = judge(self.truth, trace.answers(), self.budget, intervals=False)
+        return Candidate(tuple(levels), simplify(trace.finished()), verdict, self._described(chosen))
+
+    def _described(self, chosen: Mapping[int, Form]) -> list[dict[str, Any]]:
+        rows = []
+        for site in self.sites:
+            node, form = self.program.nodes[site.index], chosen[site.index]
+            before, after = narrow_bytes(node, form)
+            shape = node.attrs[QUANTIZERS[node.op].parameters[0]].shape
+            rows.append(
+                {
+                    "step": node.origin,
+                    "op": node.op,
+                    "shape": list(shape),
+                    "form": "float" if form is None else form.name,
+                    "bytes": {"float": before, "quantized": after},
+                    "note": site.note,
+                }
+            )
+        return rows
+
+    def path(self) -> Iterator[Candidate]:
+        """From the smallest program to the most exact, a step of one group at a time."""
+        here = self.candidate([0] * self.groups)
+        while True:
+            yield here
+            open_groups = [g for g in range(self.groups) if here.levels[g] < self.top(g)]
+            if not open_groups:
+                return
+            raised = [self.candidate([n + (g == at) for g, n in enumerate(here.levels)]) for at in open_groups]
+            here = max(raised, key=lambda c: self._gain(here, c))
+
+    def _gain(self, before: Candidate, after: Candidate) -> tuple[float, float]:
+        """Error mended by a step, for its bytes; limits that are mended count first."""
+        bytes_ = [sum(op["bytes"]["quantized"] for op in c.ops) for c in (before, after)]
+        cost = 1.0 + max(0, bytes_[1] - bytes_[0]) / _COST_UNIT
+        mended = min(before.verdict.error, 1e6) ** 2 - min(after.verdict.error, 1e6) ** 2
+        flips = min(before.verdict.excess, 1e6) - min(after.verdict.excess, 1e6)
+        return (mended / cost, flips / cost) if before.verdict.error else (flips / cost, mended / cost)
+
+
+def _few_enough(program: Program, columns: Mapping[str, Array], truth: Truth) -> tuple[Mapping[str, Array], Truth]:
+    """As many rows as fit the memory when every value of the program is kept."""
+    width = sum(node.type.width for node in program.nodes) + 1
+    most = max(64, _MOST_CELLS // width)
+    if truth.rows <= most:
+        return columns, truth
+    rows = np.sort(np.random.default_rng(0).choice(truth.rows, most, replace=False))
+    targets = None if truth.targets is None else truth.targets[rows]
+    outputs = {m: a[rows] for m, a in truth.outputs.items()}
+    return {n: np.asarray(c)[rows] for n, c in columns.items()}, Truth(outputs, targets, truth.classes)
+
+
+def _behind_isotonic(program: Program) -> set[int]:
+    """Tree ensembles whose sums an isotonic map reads: its steps stand exactly on sums of the training rows."""
+    found = set()
+    for node in program.nodes:
+        if node.op == "Interp":
+            score = forest_score(program, node.inputs[0])
+            if score is not None:
+                found.add(score.value - len(program.inputs))
+    return found

@@ -1,0 +1,162 @@
+"""Tree ensembles with leaves of one or two bytes; where a row goes does not change.
+
+Leaf values become whole numbers, codes of ``offset + scale * code``, so that their sum is exact in any order and one
+multiplication at the end gives the answer. Rounding errors of the trees are made to cancel: a leaf is rounded together
+with the mean error that the trees before it have left on the calibration rows that reach it (error feedback, as in
+Floyd and Steinberg 1976, along the trees instead of along a line). Probabilities keep adding up to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeml.ir import Node
+from edgeml.ir.table import Array
+from edgeml.quantize.trace import Trace
+
+# Calibration rows that weigh as much as a leaf's own value: below some of them the mean error of a leaf is noise.
+_PRIOR_ROWS = 4.0
+_EQUAL_SUMS = 1e-9
+_FLOAT16_TOP = 2.0**15
+
+
+@dataclass(frozen=True, slots=True)
+class TreeForm:
+    """``leaves``: dtype of the leaf values."""
+
+    name: str
+    leaves: str
+
+
+def fits(node: Node, form: TreeForm) -> str:
+    """Why a TreeEnsemble cannot take the form; '' when it can."""
+    values, base = node.attrs["leaf_values"], node.attrs["base"]
+    if not np.isfinite(values).all() or not np.isfinite(base).all():
+        return "its leaves are not finite"
+    size = np.abs(values).max(initial=0.0)
+    if size and not 1e-300 < size < 1e300:
+        return "its leaves are too large or too small for a scale"
+    return ""
+
+
+def quantize_trees(trace: Trace, index: int, form: TreeForm) -> int:
+    """Put an ensemble of whole-number leaves, a multiplication and an addition in the place of node ``index``."""
+    node = trace.exact.program.nodes[index]
+    x = trace.place[node.inputs[0]]
+    attrs = node.attrs
+    width, target = len(attrs["base"]), attrs["target"]
+    counts = np.bincount(target, minlength=width) if target.size else np.full(width, len(attrs["roots"]))
+    if form.leaves == "float16":
+        scale, offset = np.full(width, _power_of_two(attrs["leaf_values"])), np.zeros(width)
+        codes = (attrs["leaf_values"] / scale[0]).astype(np.float16).astype(np.float64)
+    else:
+        scale, offset = _grid(attrs, width, np.iinfo(form.leaves).bits)
+        codes = _feedback(trace.exact.leaves(trace.values[x], attrs), attrs, scale, offset, form)
+    changed = {**attrs, "leaf_values": codes, "base": np.zeros(width)}
+    total = trace.emit(node.op, (x,), changed, node.origin)
+    total = trace.emit("Mul", (total, trace.constant(scale, total, node.origin)), {}, node.origin)
+    shift = attrs["base"] + counts * offset
+    if not shift.any():
+        return total
+    return trace.emit("Add", (total, trace.constant(shift, total, node.origin)), {}, node.origin)
+
+
+def _columns(attrs: Mapping[str, Array]) -> Array:
+    """int64 (leaves,): the output a leaf adds to, for ensembles whose trees have one each; -1 for leaves of no tree."""
+    owner = np.full(len(attrs["leaf_values"]), -1, dtype=np.int64)
+    feature, left, right = attrs["feature"], attrs["left"], attrs["right"]
+    nodes, tree = attrs["roots"].astype(np.int64), np.arange(len(attrs["roots"]))
+    while nodes.size:
+        leaf = feature[nodes] < 0
+        owner[left[nodes[leaf]]] = attrs["target"][tree[leaf]]
+        parents, tree = nodes[~leaf], tree[~leaf]
+        nodes, tree = np.concatenate([left[parents], right[parents]]), np.concatenate([tree, tree])
+    return owner
+
+
+def _grid(attrs: Mapping[str, Array], width: int, bits: int) -> tuple[Array, Array]:
+    """Scale and offset of each output: codes reach from the least to the largest leaf. Outputs that are alike share."""
+    low, high = _extremes(attrs, width)
+    if _adds_up(attrs):  # probabilities: one grid for all classes, or their codes could not add up
+        low, high = np.full(width, low.min()), np.full(width, high.max())
+    steps = 2.0**bits - 1
+    scale = np.where(high > low, (high - low) / steps, 1.0)
+    return scale, low + scale * 2.0 ** (bits - 1)  # codes are signed: the least is -2^(bits - 1)
+
+
+def _extremes(attrs: Mapping[str, Array], width: int) -> tuple[Array, Array]:
+    values = attrs["leaf_values"]
+    if not attrs["target"].size:
+        return values.min(axis=0), values.max(axis=0)
+    owner = _columns(attrs)
+    low, high = np.zeros(width), np.zeros(width)
+    for column in range(width):
+        own = values[owner == column, 0]
+        if own.size:
+            low[column], high[column] = own.min(), own.max()
+    return low, high
+
+
+def _adds_up(attrs: Mapping[str, Array]) -> bool:
+    """Whether the values of every leaf have the same sum, as probabilities of several classes do."""
+    values = attrs["leaf_values"]
+    if attrs["target"].size or values.shape[1] < 2:
+        return False
+    sums = values.sum(axis=1)
+    return bool(np.ptp(sums) <= _EQUAL_SUMS * max(1.0, np.abs(values).max()))
+
+
+def _feedback(leaves: Array, attrs: Mapping[str, Array], scale: Array, offset: Array, form: TreeForm) -> Array:
+    """Codes of all leaves, float64 whole numbers; ``leaves`` (rows, trees) are those the calibration rows reach."""
+    limits = np.iinfo(form.leaves)
+    target, together = attrs["target"], _adds_up(attrs)
+    wanted = _scaled(attrs, scale, offset)  # in units of the grid
+    codes = np.empty_like(wanted)
+    done = np.zeros(len(codes), dtype=bool)
+    off = np.zeros((len(leaves), len(scale)))  # wanted minus code, added up along the trees
+    for tree in range(leaves.shape[1]):
+        own, place = np.unique(leaves[:, tree], return_inverse=True)
+        place = place.reshape(-1)
+        columns = slice(None) if not target.size else slice(int(target[tree]), int(target[tree]) + 1)
+        count = np.bincount(place)
+        mean = np.stack([np.bincount(place, weights=column) for column in off[:, columns].T], axis=1)
+        mean = mean / (count + _PRIOR_ROWS)[:, None]
+        fresh = ~done[own]  # leaves may be shared by trees
+        moved = wanted[own] + np.clip(mean, -0.5, 0.5)
+        rounded = _with_sum(moved, wanted[own].sum(axis=1)) if together else np.rint(moved)
+        codes[own[fresh]] = np.clip(rounded, limits.min, limits.max)[fresh]
+        done[own] = True
+        off[:, columns] += (wanted[own] - codes[own])[place]
+    rest = ~done
+    plain = _with_sum(wanted[rest], wanted[rest].sum(axis=1)) if together else np.rint(wanted[rest])
+    codes[rest] = np.clip(plain, limits.min, limits.max)
+    return codes + 0.0
+
+
+def _scaled(attrs: Mapping[str, Array], scale: Array, offset: Array) -> Array:
+    values = attrs["leaf_values"]
+    if not attrs["target"].size:
+        return (values - offset) / scale
+    owner = np.maximum(_columns(attrs), 0)
+    return (values - offset[owner, None]) / scale[owner, None]
+
+
+def _with_sum(values: Array, sums: Array) -> Array:
+    """Rows rounded so that each adds up to the rounded sum: down, and up again where the fraction is largest."""
+    down = np.floor(values)
+    missing = np.rint(sums - down.sum(axis=1)).astype(np.int64)
+    order = np.argsort(down - values, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable")
+    result: Array = down + (rank < missing[:, None])
+    return result
+
+
+# --- float16 ------------------------------------------------------------------------------------------------------
+def _power_of_two(values: Array) -> float:
+    """A scale for all outputs: float16 has the same relative precision over 30 binary orders of magnitude."""
+    size = float(np.abs(values).max(initial=0.0))
+    outside = size > _FLOAT16_TOP or 0 < size < 2.0**-6
+    return float(2.0 ** np.ceil(np.log2(size / _FLOAT16_TOP))) if outside else 1.0
