@@ -1,15 +1,15 @@
 """How far a model's answers are from scikit-learn's: one measure, shared by the compiler and ``verify``.
 
 Two arrays of one method go in, the expected one first; a ``Difference`` comes out. Whether it passes is the
-caller's question: ``bound`` gives the usual answer. Needs only NumPy, so a device compares as the compiler
-does.
+caller's question: ``bound`` gives the usual answer. A ``Measure`` says what the model computes in: an error that
+float32 arithmetic cannot avoid is one of float64's. Needs only NumPy, so a device compares as the compiler does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,29 +18,62 @@ from edgeml.errors import ProgramError
 
 Array = npt.NDArray[Any]
 
+Precision = Literal["float64", "float32"]
+
 FLOAT64_BOUND = 1e-9
-FLOAT32_BOUND = 1e-5  # where scikit-learn itself answers in float32
+FLOAT32_BOUND = 1e-5  # where scikit-learn itself answers in float32, or the engine computes in it
 # Below this a probability is compared absolutely: it is the tail of an exponential, and decides nothing.
 TINY_PROBABILITY = 1e-12
 # Of float32 probabilities: p and 1 - p are known to some units of 2^-24, whatever their size.
 TINY_FLOAT32_PROBABILITY = 4 * 2.0**-24 / FLOAT32_BOUND
 # A decision value may cross zero; nearer to zero than this share of its column's usual size, the size counts.
 NEAR_ZERO = 1e-3
+# An engine that adds up in float32 knows a sum to some units of its largest terms, whatever is left of them: a score
+# near zero counts in units of its column's usual size, and a probability, which is a part of 1, in units of this.
+LEAST_PROBABILITY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """``flips``: rows where a label, or any cell that is not a float, differs. Errors are of the floats."""
+    """``flips``: rows where a label, or any cell that is not a float, differs. Errors are of the floats.
+
+    ``ties`` counts rows with another label whose scores are equal as far as float32 can tell; they are no flips.
+    """
 
     flips: int
     max_abs: float
     max_rel: float
     p999_rel: float
     rows: int
+    ties: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """By what answers are measured: the ``precision`` that an engine computes in.
+
+    ``usual`` holds, for a method, the usual size of each column, as ``usual_sizes`` finds it in ordinary rows; where it
+    is absent the rows at hand tell. float64 does without.
+    """
+
+    precision: Precision = "float64"
+    usual: Mapping[str, Array] = field(default_factory=dict)
+
+    def limit(self, dtype: np.dtype[Any], least: float = 0.0) -> float:
+        """Largest error that passes for a result of ``dtype``; ``least`` for a pipeline that is ill-conditioned."""
+        return max(FLOAT32_BOUND if self.precision == "float32" else bound(dtype), least)
+
+
+FLOAT64 = Measure()
+
+
+def usual_sizes(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """By method the usual size of each column: the median of what is neither zero nor infinite, float64 (k,)."""
+    return {m: _usual(np.abs(_table(x).astype(np.float64))) for m, x in outputs.items() if x.dtype.kind == "f"}
 
 
 def bound(dtype: np.dtype[Any]) -> float:
-    """Largest relative error that passes for a result of ``dtype``."""
+    """Largest relative error that passes for a result of ``dtype`` from an engine that computes in float64."""
     return FLOAT32_BOUND if dtype.kind == "f" and dtype.itemsize < 8 else FLOAT64_BOUND
 
 
@@ -53,7 +86,9 @@ def overflowed(outputs: Mapping[str, Array], rows: int) -> Array:
     return bad
 
 
-def compare(expected: Array, actual: Array, method: str = "") -> Difference:
+def compare(
+    expected: Array, actual: Array, method: str = "", measure: Measure = FLOAT64, tied: Array | None = None
+) -> Difference:
     """Compare results of one method, both of shape (rows,) or (rows, k).
 
     Labels and all other cells that are not floats must be equal. For floats the relative error is
@@ -66,6 +101,10 @@ def compare(expected: Array, actual: Array, method: str = "") -> Difference:
       column that are not zero, so that rounding noise at a zero crossing does not count as a large relative
       error.
 
+    Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability, for its logarithm what
+    follows from that, and ``max(|expected|, usual size of the column)`` for all others. Rows that are ``tied``,
+    bool (rows,), count as ties where their labels differ.
+
     NaN equals NaN and an infinity equals itself; any other pair with one of them has an infinite error.
     Raises ProgramError when the shapes differ.
     """
@@ -73,17 +112,66 @@ def compare(expected: Array, actual: Array, method: str = "") -> Difference:
         raise ProgramError(f"{method or 'results'}: shape {actual.shape} cannot be compared with {expected.shape}")
     rows = expected.shape[0]
     if expected.dtype.kind == "f" and actual.dtype.kind in "fiu":
-        return Difference(0, *_errors(_table(expected), _table(actual), method), rows)
+        return Difference(0, *_errors(_table(expected), _table(actual), method, measure), rows)
     if expected.dtype == object and actual.dtype == object:
-        return _compare_objects(_table(expected), _table(actual), method)
-    different = _table(np.asarray(expected != actual, dtype=bool))
-    return Difference(int(different.any(axis=1).sum()), 0.0, 0.0, 0.0, rows)
+        flipped, figures = _compare_objects(_table(expected), _table(actual), method, measure)
+    else:
+        different: Array = np.asarray(expected != actual, dtype=bool)
+        flipped = np.asarray(_table(different).any(axis=1))
+        figures = (0.0, 0.0, 0.0)
+    ties = int((flipped & tied).sum()) if tied is not None else 0
+    return Difference(int(flipped.sum()) - ties, *figures, rows, ties)
 
 
-def row_errors(expected: Array, actual: Array, method: str = "") -> Array:
+def row_errors(expected: Array, actual: Array, method: str = "", measure: Measure = FLOAT64) -> Array:
     """Largest relative error of each row, float64 (rows,), of float results as ``compare`` measures them."""
-    errors: Array = _cells(_table(expected), _table(actual), method)[1].max(axis=1, initial=0.0)
+    errors: Array = _cells(_table(expected), _table(actual), method, measure)[1].max(axis=1, initial=0.0)
     return errors
+
+
+def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, measure: Measure) -> Array:
+    """Rows where ``labels``, another engine's, are as good as scikit-learn's own by its own scores, bool (rows,).
+
+    ``outputs`` are scikit-learn's answers. A label follows from the scores of one method: the decision function,
+    else the probabilities; without classes the nearest of the distances that ``transform`` gives. Two classes tie
+    when their scores differ by no more than both may be off. float64 knows of no ties, nor does a pipeline without
+    such a method.
+    """
+    none = np.zeros(len(labels), dtype=bool)
+    own = outputs.get("predict")
+    scores = _scores(outputs, classes) if measure.precision == "float32" and labels.ndim == 1 else None
+    if scores is None or own is None or not len(labels):
+        return none
+    method, table, units = scores[0], scores[1], _denominator(scores[1], scores[0], scores[1].dtype, measure)
+    names = list(range(table.shape[1])) if classes is None else classes.tolist()
+    place = {name: column for column, name in enumerate(names)}
+    mine, other = (np.array([place.get(label, -1) for label in x.tolist()]) for x in (own, labels))
+    if method == "decision_function" and outputs[method].ndim == 1:
+        units[:, 0] = 0.0  # of two classes one has a score, and it is compared with zero
+    rows = np.arange(len(labels))
+    best = table.argmin(axis=1) if method == "transform" else table.argmax(axis=1)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(table[rows, mine] - table[rows, other]) <= FLOAT32_BOUND * (
+            units[rows, mine] + units[rows, other]
+        )
+    result: Array = near & np.equal(best, mine) & (other >= 0)
+    return result
+
+
+def _scores(outputs: Mapping[str, Array], classes: Array | None) -> tuple[str, Array] | None:
+    """The method that labels follow from, and its scores, float64 (rows, labels)."""
+    if classes is None:
+        found = outputs.get("transform")
+        return None if found is None or found.ndim != 2 or found.dtype.kind != "f" else ("transform", found * 1.0)
+    for method in ("decision_function", "predict_proba"):
+        if method not in outputs:
+            continue
+        table = _table(outputs[method]).astype(np.float64)
+        if outputs[method].ndim == 1 and len(classes) == 2:
+            table = np.concatenate([np.zeros_like(table), table], axis=1)
+        if table.shape[1] == len(classes):
+            return method, table
+    return None
 
 
 def _table(x: Array) -> Array:
@@ -91,46 +179,58 @@ def _table(x: Array) -> Array:
     return x.reshape(x.shape[0], -1) if x.size else x.reshape(x.shape[0], 0)
 
 
-def _errors(expected: Array, actual: Array, method: str) -> tuple[float, float, float]:
+def _errors(expected: Array, actual: Array, method: str, measure: Measure) -> tuple[float, float, float]:
     """Largest absolute, largest relative, and 99.9th percentile of the relative error of float tables."""
     if not expected.size:
         return 0.0, 0.0, 0.0
-    absolute, relative = _cells(expected, actual, method)
+    absolute, relative = _cells(expected, actual, method, measure)
     p999 = np.quantile(relative, 0.999, method="higher")
     return float(absolute.max()), float(relative.max()), float(p999)
 
 
-def _cells(expected: Array, actual: Array, method: str) -> tuple[Array, Array]:
+def _cells(expected: Array, actual: Array, method: str, measure: Measure) -> tuple[Array, Array]:
     """Absolute and relative error of every cell of float tables."""
     b, a = expected.astype(np.float64), actual.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):
         absolute = np.where(same, 0.0, np.abs(a - b))
-        relative = np.where(same, 0.0, absolute / _denominator(b, method, expected.dtype))
+        relative = np.where(same, 0.0, absolute / _denominator(b, method, expected.dtype, measure))
     odd = ~same & ~(np.isfinite(a) & np.isfinite(b))
     absolute[odd] = relative[odd] = np.inf
     return absolute, relative
 
 
-def _denominator(b: Array, method: str, dtype: np.dtype[Any]) -> Array:
+def _denominator(b: Array, method: str, dtype: np.dtype[Any], measure: Measure) -> Array:
     size = np.abs(b)
-    float32 = dtype.itemsize < 8
+    single = measure.precision == "float32"
+    least = LEAST_PROBABILITY if single else TINY_FLOAT32_PROBABILITY if dtype.itemsize < 8 else TINY_PROBABILITY
     if method == "predict_proba":
-        return np.maximum(size, TINY_FLOAT32_PROBABILITY if float32 else TINY_PROBABILITY)
+        return np.maximum(size, least)
     if method == "predict_log_proba":
         size = np.maximum(size, 1.0)
-        return size * np.maximum(1.0, TINY_FLOAT32_PROBABILITY / np.exp(b)) if float32 else size
-    usual = np.zeros(b.shape[1])
-    for k in range(b.shape[1]):
-        cells = size[:, k]
-        cells = cells[np.isfinite(cells) & (cells > 0)]
-        usual[k] = np.median(cells) if cells.size else 0.0
-    result: Array = np.maximum(size, NEAR_ZERO * usual)
+        return size * np.maximum(1.0, least / np.exp(b)) if least != TINY_PROBABILITY else size
+    usual = measure.usual.get(method)
+    result: Array = np.maximum(size, (1.0 if single else NEAR_ZERO) * (_usual(size) if usual is None else usual))
     return result
 
 
-def _compare_objects(expected: Array, actual: Array, method: str) -> Difference:
-    """Object cells: two floats are compared as floats, anything else must be equal and of one type."""
+def _usual(size: Array) -> Array:
+    """The median of each column's cells that are neither zero nor infinite, (k,); 0 where there are none."""
+    usual = np.zeros(size.shape[1])
+    for k in range(size.shape[1]):
+        cells = size[:, k]
+        cells = cells[np.isfinite(cells) & (cells > 0)]
+        usual[k] = np.median(cells) if cells.size else 0.0
+    return usual
+
+
+def _compare_objects(
+    expected: Array, actual: Array, method: str, measure: Measure
+) -> tuple[Array, tuple[float, float, float]]:
+    """Object cells: two floats are compared as floats, anything else must be equal and of one type.
+
+    Rows where something else differs, bool (rows,), and the errors of the floats.
+    """
     floats = np.array(
         [isinstance(b, float) and isinstance(a, float) for b, a in zip(expected.flat, actual.flat, strict=True)],
         dtype=bool,
@@ -139,8 +239,8 @@ def _compare_objects(expected: Array, actual: Array, method: str) -> Difference:
         [a is not b and (type(a) is not type(b) or a != b) for b, a in zip(expected.flat, actual.flat, strict=True)],
         dtype=bool,
     ).reshape(expected.shape)
-    flips = int((different & ~floats).any(axis=1).sum())
+    flipped = (different & ~floats).any(axis=1)
     # Cells that are not floats count as equal zeros here; a median passes over zeros.
     b = np.where(floats, expected, 0.0).astype(np.float64)
     a = np.where(floats, actual, 0.0).astype(np.float64)
-    return Difference(flips, *_errors(b, a, method), expected.shape[0])
+    return flipped, _errors(b, a, method, measure)

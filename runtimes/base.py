@@ -89,7 +89,14 @@ class Model:
     is wrong with the rows, and EngineError once the model is closed.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, threads: int = 1, verify_with: Any = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        threads: int = 1,
+        verify_with: Any = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.schema: Schema = bundle.schema
         self.manifest: dict[str, Any] = bundle.manifest
         self.path = os.path.abspath(bundle.path)
@@ -98,6 +105,7 @@ class Model:
         self._engine: Engine = engine
         self._bundle = bundle
         self._verify_with = verify_with
+        self._options = options
 
     # --- many rows
     @_Method
@@ -179,7 +187,8 @@ class Model:
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         # Not the engine's memory but the way to open it again travels to a worker process.
-        return _reopen, (self.path, self.engine, self.threads, self._verify_with, _fingerprint(self.manifest))
+        how = (self.path, self.engine, self.threads, self._verify_with, self._options)
+        return _reopen, (*how, _fingerprint(self.manifest))
 
     def __dir__(self) -> list[str]:
         absent = {name for name in _METHOD_NAMES if name not in self.manifest["methods"]}
@@ -252,11 +261,13 @@ def _fingerprint(manifest: Mapping[str, Any]) -> str:
     return sha256(dumps(manifest)).hexdigest()
 
 
-def _reopen(path: str, engine: str, threads: int, verify_with: Any, fingerprint: str) -> Model:
+def _reopen(
+    path: str, engine: str, threads: int, verify_with: Any, options: Mapping[str, Any] | None, fingerprint: str
+) -> Model:
     """The other half of ``Model.__reduce__``, run in the process the model was sent to."""
     from edgeml.runtimes.load import load
 
-    model = load(path, engine=engine, threads=threads, verify_with=verify_with)
+    model = load(path, engine=engine, threads=threads, verify_with=verify_with, options=options)
     if _fingerprint(model.manifest) != fingerprint:
         model.close()
         raise EngineError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from edgeml.bundle.read import open_bundle
@@ -12,20 +13,30 @@ from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import open_engine
 
 
-def load(path: str | os.PathLike[str], *, engine: str = "auto", threads: int = 1, verify_with: Any = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    verify_with: Any = None,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
     """Open the bundle at ``path`` and an engine on it.
 
     Args:
         path: a bundle, most often ``<name>.edgeml``. It is read once; replacing the file later changes
             nothing.
-        engine: "native" or "onnx"; "auto" takes native where the bundle has its artifact, else onnx.
+        engine: "native", "onnx" or "tflite"; "auto" takes the first of these whose artifact the bundle has.
         threads: how many threads one batch may use, from 1.
         verify_with: Ed25519 public key (path, bytes or key object, or several): the bundle must be signed by
             one.
+        options: the engine's own. "tflite" has ``delegate``, a library (or a loaded delegate) that computes what it
+            can, ``delegate_options`` for it, and ``xnnpack``, False to do without LiteRT's own; the others have none.
 
     Raises:
         BundleError: by the kind of what is wrong with the file; BundleFileError when there is none.
-        EngineError: UnknownEngineError, EngineNotInBundleError or EngineNotInstalledError.
+        EngineError: UnknownEngineError, EngineNotInBundleError, EngineNotInstalledError, or an option that the
+            engine does not have.
         KeyFileError, SigningNotInstalledError: ``verify_with`` cannot be used.
     """
     if not isinstance(path, (str, os.PathLike)):
@@ -33,7 +44,7 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto", threads: int = 1
     count = _threads(threads)
     bundle = open_bundle(path, verify_with=verify_with)
     try:
-        return Model(bundle, open_engine(bundle, engine, count), count, verify_with)
+        return Model(bundle, open_engine(bundle, engine, count, options), count, verify_with, options)
     except BaseException:
         bundle.close()
         raise

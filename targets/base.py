@@ -1,4 +1,4 @@
-"""What a target is: a name, and a way from a program to bundle members. One dict lists them all."""
+"""What a target is: a name, and a way from a program to bundle members. One table lists them all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
+from edgeml.errors import FormatError
 from edgeml.ir import Program
+from edgeml.ir.table import Array
 from edgeml.schema import Schema
 
 
@@ -23,16 +25,55 @@ class About:
 class Target(Protocol):
     """A module of this package with a function ``lower``."""
 
-    def lower(self, program: Program, about: About) -> Mapping[str, bytes]:
-        """Bundle members, name to bytes. Raises FormatError with the reason when the program cannot be expressed."""
+    def lower(self, program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
+        """Bundle members, name to bytes. Raises FormatError with the reason when the program cannot be expressed.
+
+        ``sample``: raw columns of rows that the pipeline answers, as ``read_rows`` gives them.
+        """
         ...
 
 
-# Format name -> module. Adding a target is a module and a line here.
-_TARGETS = {"native": "edgeml.targets.native", "onnx": "edgeml.targets.onnx"}
-TARGETS = tuple(_TARGETS)
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``folds_scaling``: lowered from ``passes.optimise``; a target that does not is lowered from ``passes.simplify``.
+
+    ``extra`` is what pip installs the target's libraries with.
+    """
+
+    module: str
+    folds_scaling: bool
+    extra: str
+
+
+# By format name. Adding a target is a module and a line here.
+TARGETS = {
+    "native": Entry("edgeml.targets.native", folds_scaling=True, extra="compile"),
+    "onnx": Entry("edgeml.targets.onnx", folds_scaling=True, extra="compile"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """One pipeline's program as the targets take it: with scaling folded, and as it is."""
+
+    folded: Program
+    plain: Program
+
+    def of(self, name: str) -> Program:
+        """The program that the target ``name`` is lowered from."""
+        return self.folded if TARGETS[name].folds_scaling else self.plain
 
 
 def target(name: str) -> Target:
-    """The target called ``name``; its libraries are imported only now."""
-    return cast("Target", import_module(_TARGETS[name]))
+    """The target called ``name``; its libraries are imported only now. Raises FormatError when one is not installed."""
+    entry = TARGETS[name]
+    try:
+        return cast("Target", import_module(entry.module))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "edgeml"):
+            raise
+        raise FormatError(
+            f"the format {name!r} needs {package.replace('_', '-')}, which is not installed",
+            f'pip install "edgeml-sdk[{entry.extra}]"',
+        ) from None

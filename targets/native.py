@@ -18,6 +18,7 @@ from edgeml.ir import Node, Program
 from edgeml.ir.coded import code_strings, tables_to_json
 from edgeml.ir.compact import shrink
 from edgeml.ir.serial import dump
+from edgeml.ir.table import Array
 from edgeml.jsonutil import dumps
 from edgeml.passes.lossless import float32_at_most
 from edgeml.targets.base import About
@@ -26,7 +27,7 @@ PROGRAM = "native/program.json"
 ARRAYS = "native/arrays.bin"
 
 
-def lower(program: Program, about: About) -> Mapping[str, bytes]:
+def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """The members ``native/program.json`` and ``native/arrays.bin``.
 
     Raises FormatError, naming the step, for an op that no kernel can run.

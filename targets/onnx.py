@@ -32,8 +32,12 @@ from edgeml.errors import FormatError
 from edgeml.ir import Program
 from edgeml.ir.interpreter import needed
 from edgeml.ir.program import Node, Output, ValueType
+from edgeml.ir.table import Array
 from edgeml.targets import onnx_ml_ops, onnx_rank, onnx_tensor_ops  # noqa: F401  # they enter their lowerings
 from edgeml.targets.base import About
+from edgeml.targets.onnx_columns import Columns
+from edgeml.targets.onnx_compact import needed as needed_nodes
+from edgeml.targets.onnx_compact import packed, shorten_names, strip
 from edgeml.targets.onnx_embed import merge_opsets
 from edgeml.targets.onnx_graph import (
     BATCH,
@@ -52,17 +56,18 @@ MEMBER = "model.onnx"
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 
-def lower(program: Program, about: About) -> Mapping[str, bytes]:
+def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """``{"model.onnx": bytes}``, checked by onnx.checker. Raises FormatError when the program cannot be expressed."""
-    model = _Lowering(program, about).model()
-    proto = ir.to_proto(model)
+    lowering = _Lowering(program, about)
+    proto = ir.to_proto(lowering.model())
     if proto.ByteSize() > _MAX_BYTES:
         raise FormatError(
             f"the ONNX model has {proto.ByteSize() / 2**30:.1f} GB, an ONNX file holds at most 2",
             "fit fewer or smaller trees, or leave out the format onnx",
         )
     _check(proto, program)
-    return {MEMBER: proto.SerializeToString(deterministic=True)}
+    strip(proto, lowering.checks.keys())
+    return {MEMBER: packed(proto)}
 
 
 def _check(proto: onnx.ModelProto, program: Program) -> None:
@@ -85,7 +90,7 @@ class _Lowering:
         self.program, self.about = program, about
         self.keep = needed(program, program.outputs)
         self.first = len(program.inputs)
-        self.writer = Writer()
+        self.writer = Writer(Columns(program))
         self.tensors: dict[int, Tensor] = {}
         self.input_names: dict[str, str] = {}
         self.output_names: dict[str, list[str]] = {}
@@ -104,11 +109,16 @@ class _Lowering:
             for output in self.program.outputs.values()
             for value in self._output(output, methods[output.name], pending)
         ]
+        nodes, read = needed_nodes(self.writer.nodes, outputs)
+        constants = [value for value in self.writer.initializers if value in read]
+        ends = {*inputs, *outputs}
+        inner = [*constants, *(value for node in nodes for value in node.outputs if value not in ends)]
+        shorten_names(inner, {str(value.name) for value in ends})
         graph = ir.Graph(
             inputs,
             outputs,
-            nodes=self.writer.nodes,
-            initializers=self.writer.initializers,
+            nodes=nodes,
+            initializers=constants,
             opset_imports=self.writer.opsets,
             name=self.about.name,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import FLOAT32_BOUND, Difference, bound, compare
+from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, ties
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
@@ -20,17 +20,25 @@ from edgeml.parity.conditioning import ill_conditioned
 from edgeml.parity.rounding import rounds_to_float32
 from edgeml.parity.truth import Truth
 from edgeml.runtimes.base import Model
+from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
 
 # scikit-learn's own answer may move by more than the bound when BLAS adds in another order (an ill-conditioned
 # pipeline); then a multiple of that noise is the bound, up to a limit, and the report says so.
 NOISE_FACTOR = 10.0
 WIDEST_FACTOR = 1e3
+SAMPLE = "sample"  # the name of the rows that are the caller's own
+# Awkward rows may all be beyond an engine's range; of the sample's own no more than this part, or it serves nobody.
+MOST_OUT_OF_RANGE = 0.01
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How one engine did on one set of rows."""
+    """How one engine did on one set of rows.
+
+    ``refused`` counts rows that scikit-learn refuses, ``unjudged`` those whose score overflows in scikit-learn itself,
+    ``out_of_range`` those that an engine refuses by name since float32 cannot follow them.
+    """
 
     engine: str
     rows: str
@@ -39,6 +47,7 @@ class Finding:
     unjudged: int
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    out_of_range: int = 0
 
     @property
     def passed(self) -> bool:
@@ -67,48 +76,77 @@ def overflowed(truth: Truth) -> Array:
 
 
 def judge(
-    model: Model, sample: Sample, truth: Truth, limit: dict[str, float], name: str, continuous: Any = None
+    model: Model,
+    sample: Sample,
+    truth: Truth,
+    limit: dict[str, float],
+    name: str,
+    continuous: Any = None,
+    measure: Measure = FLOAT64,
 ) -> Finding:
     """Compare one model with the truth on one set of rows.
 
     ``continuous`` is the pipeline when its program is continuous: then cells whose digits scikit-learn itself does not
-    determine are counted, not judged (conditioning.py).
+    determine are counted, not judged (conditioning.py). ``measure`` says what the model's engine computes in.
     """
     problems: list[str] = []
     overflow = overflowed(truth)
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
+    within = np.ones(len(good), dtype=bool)
     for method, expected in truth.outputs.items() if good.size else ():
+        tried = np.flatnonzero(within)
         try:
-            actual = getattr(model, method)(sample.take(good))
+            actual, answered = _ask(model, method, sample, good[tried], measure)
         except InputError as error:
             problems.append(f"{method} refuses rows that scikit-learn answers: {error.cause}")
             continue
         except EngineError as error:
             problems.append(f"{method} fails: {error.cause}")
             continue
-        if actual.shape != expected.shape or actual.dtype != expected.dtype:
+        within[tried[~answered]] = False
+        if actual is None:
+            continue
+        if actual.shape[1:] != expected.shape[1:] or actual.dtype != expected.dtype:
             got, want = (f"{a.dtype}{list(a.shape)}" for a in (actual, expected))
             problems.append(f"{method} returns {got}, scikit-learn {want}")
             continue
-        expected, actual = expected[~overflow], actual[~overflow]
-        difference = compare(expected, actual, method)
-        methods[method] = _figures(difference, limit[method])
-        largest = difference.max_rel
-        if largest > limit[method] and continuous is not None and expected.dtype.kind == "f":
-            judged = Sample(sample.take(good[~overflow]), sample.schema)
-            noisy, largest = ill_conditioned(continuous, judged, method, expected, actual, limit[method])
+        kept = within & ~overflow
+        actual = actual[~overflow[within]]
+        expected = expected[kept]
+        tied = None
+        if method == "predict":
+            scores = {m: answer[kept] for m, answer in truth.outputs.items()}
+            tied = ties(scores, actual, getattr(model, "classes_", None), measure)
+        difference = compare(expected, actual, method, measure, tied)
+        largest, allowed = difference.max_rel, measure.limit(expected.dtype, limit[method])
+        methods[method] = _figures(difference, allowed)
+        if largest > allowed and continuous is not None and expected.dtype.kind == "f":
+            judged = Sample(sample.take(good[kept]), sample.schema)
+            noisy, largest = ill_conditioned(continuous, judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
         if difference.flips:
             problems.append(f"{method}: {difference.flips} of {difference.rows} rows have another answer")
-        elif largest > limit[method]:
-            problems.append(f"{method}: relative error {largest:.3g} is over {limit[method]:.3g}")
+        elif largest > allowed:
+            problems.append(f"{method}: relative error {largest:.3g} is over {allowed:.3g}")
+    outside = int((~within).sum())
+    if name == SAMPLE and outside > MOST_OUT_OF_RANGE * len(good):
+        problems.append(f"{outside} of {len(good)} rows are beyond the range of {measure.precision}")
     for row in np.flatnonzero(truth.refused):
         does = _instead_of_refusing(model, truth.outputs, sample.take([row]))
         if does:
             reason = truth.reason.splitlines()[0]
             problems.append(f"row {row} of the {name} {does}, scikit-learn refuses it ({reason})")
-    return Finding(model.engine, name, len(sample), int(truth.refused.sum()), int(overflow.sum()), methods, problems)
+    refused = int(truth.refused.sum())
+    return Finding(model.engine, name, len(sample), refused, int(overflow.sum()), methods, problems, outside)
+
+
+def _ask(model: Model, method: str, sample: Sample, rows: Array, measure: Measure) -> tuple[Array | None, Array]:
+    """Answers about the rows within the engine's range, None for no row, and which these are, bool (rows,)."""
+    found, within = run_in_range(
+        lambda at: {method: getattr(model, method)(sample.take(rows[at]))}, len(rows), measure.precision
+    )
+    return found.get(method), within
 
 
 def _instead_of_refusing(model: Model, methods: Iterable[str], row: Any) -> str:

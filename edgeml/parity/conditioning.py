@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import FLOAT32_BOUND, row_errors
+from edgeml.compare import FLOAT32_BOUND, FLOAT64, Measure, row_errors
 from edgeml.ir.program import Program
 from edgeml.ir.table import Array
 from edgeml.parity.truth import call, quiet
@@ -38,10 +38,16 @@ def is_continuous(program: Program) -> bool:
 
 
 def ill_conditioned(
-    pipeline: Any, sample: Sample, method: str, expected: Array, actual: Array, limit: float
+    pipeline: Any,
+    sample: Sample,
+    method: str,
+    expected: Array,
+    actual: Array,
+    limit: float,
+    measure: Measure = FLOAT64,
 ) -> tuple[int, float]:
     """How many rows over the limit are noise of scikit-learn's own, and the largest error of the other rows."""
-    errors = row_errors(expected, actual, method)
+    errors = row_errors(expected, actual, method, measure)
     over = np.flatnonzero(errors > limit)
     sizes = (LARGEST, PART_OF_ROW) if limit < FLOAT32_BOUND else (FLOAT32_LARGEST, FLOAT32_PART_OF_ROW)
     if not over.size or not _small(expected[over], actual[over], errors[over], *sizes).all():
@@ -57,7 +63,7 @@ def ill_conditioned(
                 return 0, float(errors.max())
         trial = expected.copy()
         trial[over] = answer
-        moved = np.maximum(moved, row_errors(expected, trial, method)[over])
+        moved = np.maximum(moved, row_errors(expected, trial, method, measure)[over])
     noise = errors[over] <= FACTOR * moved
     rest = errors.copy()
     rest[over[noise]] = 0.0

@@ -6,16 +6,17 @@ rows to refuse. A row whose digits scikit-learn itself does not determine is lef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeml.compare import overflowed, row_errors
+from edgeml.compare import Measure, overflowed, row_errors
 from edgeml.ir.table import Array
 from edgeml.parity.truth import Truth
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.frames import read_rows
+from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
 
 GOLDEN_ROWS = 32
@@ -29,22 +30,24 @@ class GoldenRows:
     outputs: dict[str, Array]
     refused: Array
 
-    def settled(self, models: Iterable[Model], limit: Mapping[str, float]) -> GoldenRows:
+    def settled(self, models: Iterable[tuple[Model, Measure]], limit: Mapping[str, float]) -> GoldenRows:
         """Without the rows where a model that passed is off by more than ``limit``: the noise that parity excused."""
         count = int((~self.refused).sum())
-        answered = {name: cells[:count] for name, cells in self.columns.items()}
+        floats = [m for m, answer in self.outputs.items() if answer.dtype.kind == "f"]
+        found = [(measure, *self._run(model, measure, floats)) for model, measure in models if count and floats]
         keep = np.ones(count, dtype=bool)
         judged = ~overflowed(self.outputs, count)
-        floats = [m for m, answer in self.outputs.items() if answer.dtype.kind == "f"]
-        results = [model._engine.run(answered, count, floats) for model in models if count and floats]
         changed = True
         while changed:  # the error of a cell near zero is measured against the rows that remain
             changed = False
-            for result in results:
+            for measure, result, within in found:
                 for method in floats:
-                    rows = np.flatnonzero(keep & judged)
-                    errors = row_errors(self.outputs[method][rows], result[method][rows], method)
-                    over = rows[errors > limit[method]]
+                    rows = np.flatnonzero(keep & judged & within)
+                    if not rows.size:
+                        continue
+                    expected, place = self.outputs[method][rows], np.cumsum(within)[rows] - 1
+                    errors = row_errors(expected, result[method][place], method, measure)
+                    over = rows[errors > measure.limit(expected.dtype, limit[method])]
                     keep[over] = False
                     changed |= bool(over.size)
         rows = np.concatenate([np.flatnonzero(keep), np.arange(count, len(self.refused))])
@@ -53,6 +56,15 @@ class GoldenRows:
             {method: answer[keep] for method, answer in self.outputs.items()},
             self.refused[rows],
         )
+
+    def _run(self, model: Model, measure: Measure, methods: Sequence[str]) -> tuple[dict[str, Array], Array]:
+        """Results of the answered rows within the range of the model's engine, and which these are."""
+        count = int((~self.refused).sum())
+
+        def run(at: Array) -> dict[str, Array]:
+            return model._engine.run({name: cells[at] for name, cells in self.columns.items()}, len(at), methods)
+
+        return run_in_range(run, count, measure.precision)
 
 
 def golden_rows(part: Sample, answers: Truth, awkward: Sample, awkward_answers: Truth) -> GoldenRows:

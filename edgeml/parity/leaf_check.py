@@ -7,73 +7,104 @@ engines. The interpreter is the common reference, and scikit-learn's own ``apply
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeml.bundle import open_bundle, write_bundle
+from edgeml.errors import FormatError
 from edgeml.ir import Program, interpreter
 from edgeml.ir.table import Array
 from edgeml.jsonutil import dumps
 from edgeml.parity.leaves import leaf_program, sklearn_leaves
 from edgeml.parity.truth import Truth, quiet
-from edgeml.passes import optimise
+from edgeml.passes import optimise, simplify
 from edgeml.profile import build_profile
 from edgeml.quantize import program_for
-from edgeml.runtimes.engines import open_engine
+from edgeml.runtimes.base import Engine
+from edgeml.runtimes.engines import open_engine, precision
 from edgeml.runtimes.frames import read_rows
+from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
-from edgeml.targets.base import About, target
+from edgeml.targets.base import About, Programs, target
 
 LEAF_ROWS = 1000
 
 
 def check_leaves(
     pipeline: Any,
-    program: Program,
+    programs: Programs,
     manifest: Mapping[str, Any],
     about: About,
     truths: Mapping[str, tuple[Sample, Truth]],
-    folder: str,
+    folder: str | Path,
     quantize: str = "none",
     most: int = LEAF_ROWS,
 ) -> dict[str, Any]:
     """Leaves of every engine against the interpreter and scikit-learn, on up to ``most`` rows of each set; JSON-ready.
 
-    ``problems`` is empty when all agree.
+    ``problems``, by engine (or "program" for what all engines share), is empty when all agree. ``out_of_range`` counts
+    rows that an engine refuses since float32 cannot follow them.
     """
-    probe = leaf_program(program)
-    names = [n for n in probe.outputs if n.startswith("leaves_")]
+    names = [n for n in leaf_program(programs.folded).outputs if n.startswith("leaves_")]
     if not names:
-        return {"trees": 0, "problems": []}
-    probe = optimise(probe.with_outputs([probe.outputs[n] for n in names]))
+        return {"trees": 0, "problems": {}}
+    probes = Programs(optimise(_probe(programs.folded, names)), simplify(_probe(programs.plain, names)))
     parts = [Sample(s.take(t.answered[:most]), s.schema) for s, t in truths.values() if len(t.answered)]
     columns = [read_rows(p.rows, p.schema) for p in parts]
-    reference = [interpreter.run(probe, c) for c, _ in columns]
+    reference = [interpreter.run(probes.folded, c) for c, _ in columns]
     trees = sum(reference[0][n].shape[1] for n in names)
     result: dict[str, Any] = {
         "trees": trees,
         "rows": sum(n for _, n in columns),
         "different": {},
-        "problems": [],
+        "out_of_range": {},
+        "problems": {},
     }
     _against_sklearn(pipeline, parts, reference, names, result)
     # The probe reads a subset of the columns; the schema of the model itself still describes the rows.
     for engine in manifest["artifacts"]:
         path = Path(folder) / f"leaves-{engine}.edgeml"
-        artifact = target(engine).lower(program_for(engine, probe, quantize), about)
-        _write_probe(path, manifest, about, engine, artifact, names, probe, columns[0][0])
-        with open_bundle(path) as bundle:
-            running = open_engine(bundle, engine, threads=1)
-            different = 0
-            for (cells, rows), want in zip(columns, reference, strict=True):
-                got = running.run(cells, rows, names)
-                different += sum(int((got[n] != want[n]).any(axis=1).sum()) for n in names)
-        result["different"][engine] = different
+        try:
+            artifact = target(engine).lower(program_for(engine, probes.of(engine), quantize), about)
+        except FormatError as error:
+            result["problems"][engine] = f"its leaves cannot be compared: {error.cause}"
+            continue
+        _write_probe(path, manifest, about, engine, artifact, names, probes.folded, columns[0][0])
+        different, outside = _different(path, engine, columns, reference, names)
+        result["different"][engine], result["out_of_range"][engine] = different, outside
         if different:
-            result["problems"].append(f"{engine} engine: {different} rows reach other leaves")
+            result["problems"][engine] = f"{different} rows reach other leaves"
     return result
+
+
+def _probe(program: Program, names: Sequence[str]) -> Program:
+    probe = leaf_program(program)
+    return probe.with_outputs([probe.outputs[n] for n in names])
+
+
+def _different(
+    path: Path,
+    engine: str,
+    columns: Sequence[tuple[Mapping[str, Array], int]],
+    reference: Sequence[Mapping[str, Array]],
+    names: Sequence[str],
+) -> tuple[int, int]:
+    """How many rows reach another leaf in one engine, and how many are beyond its range."""
+    different = outside = 0
+    with open_bundle(path) as bundle:
+        running = open_engine(bundle, engine, threads=1)
+        for (cells, rows), want in zip(columns, reference, strict=True):
+            got, within = run_in_range(partial(_run, running, cells, names), rows, precision(engine))
+            different += sum(int((got[n] != want[n][within]).any(axis=1).sum()) for n in names if got)
+            outside += int((~within).sum())
+    return different, outside
+
+
+def _run(engine: Engine, columns: Mapping[str, Array], names: Sequence[str], rows: Array) -> dict[str, Array]:
+    return engine.run({name: cells[rows] for name, cells in columns.items()}, len(rows), names)
 
 
 def _against_sklearn(
@@ -95,7 +126,7 @@ def _against_sklearn(
         different += int((np.asarray(leaves) != want[names[0]]).any(axis=1).sum())
     result["sklearn"] = different
     if different:
-        result["problems"].append(f"program: {different} rows reach other leaves than in scikit-learn")
+        result["problems"]["program"] = f"{different} rows reach other leaves than in scikit-learn"
 
 
 def _write_probe(

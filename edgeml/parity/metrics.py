@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 
 from edgeml.errors import SampleError
 from edgeml.parity.truth import ask
+from edgeml.runtimes.base import Model
+from edgeml.runtimes.engines import precision
+from edgeml.runtimes.in_range import run_in_range
 from edgeml.runtimes.load import load
 from edgeml.sample import Sample
 
@@ -33,18 +37,28 @@ def check_targets(y: Any, sample: Sample, pipeline: Any) -> Any:
 def metrics_against(
     targets: Any, trial: Path, artifacts: Iterable[str], pipeline: Any, sample: Sample, most: int
 ) -> dict[str, float]:
-    """Accuracy (classifiers) or R2 by contender, on the first ``most`` rows; ``trial`` is the bundle under test."""
+    """Accuracy (classifiers) or R2 by contender, on the first ``most`` rows; ``trial`` is the bundle under test.
+
+    Rows beyond an engine's range do not count for it.
+    """
     from sklearn.base import is_classifier
     from sklearn.metrics import accuracy_score, r2_score
 
     score, name = (accuracy_score, "accuracy") if is_classifier(pipeline) else (r2_score, "r2")
     truth = ask(pipeline, Sample(sample.take(np.arange(min(len(sample), most))), sample.schema), ["predict"])
     rows, targets = sample.take(truth.answered), targets[truth.answered]
-    answers = {"scikit-learn": truth.outputs["predict"]}
+    answered = Sample(rows, sample.schema)
+    answers = {"scikit-learn": (truth.outputs["predict"], np.ones(len(targets), dtype=bool))}
     for engine in artifacts:
         with load(trial, engine=engine) as model:
-            answers[engine] = model.predict(rows)
+            found, within = run_in_range(partial(_predict, model, answered), len(targets), precision(engine))
+        if within.any():
+            answers[engine] = found["predict"], within
     try:
-        return {f"{name} of {who}": float(score(targets, answer)) for who, answer in answers.items()}
+        return {f"{name} of {who}": float(score(targets[within], y)) for who, (y, within) in answers.items()}
     except ValueError as error:
         raise SampleError(f"y cannot be compared with the predictions: {error}", "pass y as it was at fit") from None
+
+
+def _predict(model: Model, sample: Sample, rows: Any) -> dict[str, Any]:
+    return {"predict": model.predict(sample.take(rows))}

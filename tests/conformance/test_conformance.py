@@ -74,7 +74,8 @@ def test_single_rows(case, compiled):
 
 def test_a_wrong_kernel_is_noticed(tmp_path, monkeypatch):
     """Parity has teeth: a program whose scaling is off by 1e-7 is refused and no file is written."""
-    from edgeml import compiler, converters
+    from edgeml import converters
+    from edgeml.compiler import source
 
     def off(*arguments):
         program = converters.to_program(*arguments)
@@ -86,7 +87,7 @@ def test_a_wrong_kernel_is_noticed(tmp_path, monkeypatch):
         )
         return replace(program, nodes=nodes)
 
-    monkeypatch.setattr(compiler, "to_program", off)
+    monkeypatch.setattr(source, "to_program", off)
     model, X = next(c for c in CASES if c.name == "logistic binary").fit()
     with pytest.raises(edgeml.errors.ParityError, match="relative error"):
         edgeml.compile(model, X, output=tmp_path / "m.edgeml")

@@ -1,0 +1,140 @@
+"""The first stages of ``compile``: the sample as rows of a schema, and the pipeline as a program.
+
+In come the caller's pipeline, rows and targets; out go a ``Source``, all that scikit-learn is asked about later, and a
+``Converted``, all that targets are lowered from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters import to_program
+from edgeml.errors import CompileError, SampleError
+from edgeml.ir import Program
+from edgeml.ir.program import Form
+from edgeml.parity.metrics import check_targets
+from edgeml.parity.truth import ask, methods_of
+from edgeml.passes import optimise, simplify
+from edgeml.sample import Sample, check_has_fit, numpy_dtypes, read_sample
+from edgeml.schema import Schema
+from edgeml.targets.base import About, Programs
+
+PARITY_ROWS = 5000  # of the sample; scikit-learn's forests take 10-100 us a row, so this stays within a second
+PROFILE_ROWS = 100_000
+SEED = 20  # fixed, so that equal inputs give equal bytes
+
+
+@dataclass(frozen=True)
+class Source:
+    """``part``: the rows of the sample that parity is measured on; ``profiled``: those of the reference profile.
+
+    ``targets`` are those of the whole sample, None without y.
+    """
+
+    pipeline: Any
+    sample: Sample
+    part: Sample
+    profiled: Sample
+    targets: Any
+
+
+@dataclass(frozen=True)
+class Converted:
+    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row."""
+
+    programs: Programs
+    returns: dict[str, tuple[Form, str]]
+    left_out: dict[str, str]
+    about: About
+
+
+def read_source(pipeline: Any, X: Any, y: Any) -> Source:
+    """The sample, checked against the pipeline. Raises SampleError and CompileError, naming the column."""
+    check_has_fit(pipeline)
+    sample = read_sample(pipeline, X)
+    targets = None if y is None else check_targets(y, sample, pipeline)
+    rng = np.random.default_rng(SEED)
+    return Source(pipeline, sample, _part(sample, PARITY_ROWS, rng), _part(sample, PROFILE_ROWS, rng), targets)
+
+
+def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]:
+    """The pipeline as programs, and the source again with its schema's unread columns marked."""
+    pipeline, sample = source.pipeline, source.sample
+    methods = methods_of(pipeline)
+    if not methods:
+        raise CompileError(
+            f"{type(pipeline).__name__} has no method for new rows (predict, transform, …)",
+            "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
+        )
+    returns, left_out = _returns(pipeline, source.part, methods)
+    plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
+    programs = Programs(folded=optimise(plain), plain=plain)
+    schema = _mark_used(sample, plain)
+    marked = replace(
+        source,
+        sample=Sample(sample.rows, schema),
+        part=Sample(source.part.rows, schema),
+        profiled=Sample(source.profiled.rows, schema),
+    )
+    return marked, Converted(programs, returns, left_out, About(name, version, schema))
+
+
+def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
+    """At most ``most`` rows of the sample, drawn without replacement, in their order."""
+    if len(sample) <= most:
+        return sample
+    return Sample(sample.take(np.sort(rng.choice(len(sample), most, replace=False))), sample.schema)
+
+
+def _returns(
+    pipeline: Any, sample: Sample, methods: Sequence[str]
+) -> tuple[dict[str, tuple[Form, str]], dict[str, str]]:
+    """Form and dtype of what each method returns, from scikit-learn's own answers; and the methods left out, why.
+
+    A method that scikit-learn itself fails at for every row (PCA.score_samples of a singular covariance) is left out.
+    Raises SampleError when no method answers.
+    """
+    head = Sample(sample.take(np.arange(min(len(sample), 200))), sample.schema)
+    result: dict[str, tuple[Form, str]] = {}
+    left_out: dict[str, str] = {}
+    failure: SampleError | None = None
+    for method in methods:
+        try:
+            answer = ask(pipeline, head, [method]).outputs[method]
+        except SampleError as error:
+            failure = failure or error
+            left_out[method] = error.cause
+            continue
+        if answer.ndim not in (1, 2):
+            raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
+        dtype = answer.dtype
+        if dtype.kind == "U":
+            # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
+            dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
+        result[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if dtype.kind == "O" else dtype.str)
+    if not result:
+        assert failure is not None
+        raise failure
+    return result, left_out
+
+
+def _mark_used(sample: Sample, program: Program) -> Schema:
+    """The schema with ``used`` set from the simplified program; refuses columns that no program can read."""
+    read = {i.name for i in program.inputs}
+    if sample.schema.form == "matrix":
+        return sample.schema
+    columns = []
+    for column in sample.schema.columns:
+        used = column.name in read
+        if used and column.kind == "any":
+            dtype = numpy_dtypes(sample)[column.name]
+            raise SampleError(
+                f"the pipeline reads column {column.name!r}, whose values ({dtype}) cannot be compiled",
+                "turn it into numbers or strings before the pipeline, or leave it out of the pipeline's columns",
+            )
+        columns.append(replace(column, used=used))
+    return Schema("columns", tuple(columns))
