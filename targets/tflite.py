@@ -25,10 +25,11 @@ from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.passes import run_passes, simplify
 from edgeml.passes.rank import RANK_TREES
-from edgeml.targets import native, tflite_ml_ops, tflite_ops, tflite_trees  # noqa: F401  # they enter their lowerings
+from edgeml.targets import native, tflite_ml_ops, tflite_ops, tflite_quantised_ops, tflite_trees  # noqa: F401
 from edgeml.targets.base import About
 from edgeml.targets.tflite_centre import centre
 from edgeml.targets.tflite_graph import Model, Tensor
+from edgeml.targets.tflite_kinds import TREES
 from edgeml.targets.tflite_lowering import REFUSED, Lowering
 from edgeml.targets.tflite_metadata import ENTRY, metadata
 from edgeml.targets.tflite_split import split
@@ -76,7 +77,7 @@ def _raw(model: Model, program: Program, labels: Mapping[str, Any]) -> dict[str,
         if entry.type.dtype == "string":
             return {"reason": f"column {entry.name} holds strings"}
     for node in program.nodes:
-        if node.op in ("TreeEnsemble", "TreeLeaves", "Rank"):
+        if node.op in (*TREES, "Rank"):
             return {"reason": f"step {node.origin or '?'} compares with thresholds, exactly only in float64"}
     try:
         lowering = Lowering(model, without_labels(program, labels), RAW, raw=True)

@@ -15,6 +15,7 @@ import numpy as np
 from edgeml.ir import Node, Program, interpreter
 from edgeml.ir.table import Array
 from edgeml.passes.rewrite import Graph
+from edgeml.targets.tflite_kinds import LINEAR
 from edgeml.targets.tflite_split import FEATURES, Split
 
 # Rows that the centres are taken from.
@@ -71,7 +72,7 @@ def _only_in_linear(core: Program) -> Array:
         handed_on = (
             node.op in ("Concat", "Select", "Cast") and origins[len(core.inputs) + index] != [-1] * node.type.width
         )
-        if node.op != "Linear" and not handed_on:
+        if node.op not in LINEAR and not handed_on:
             for value in node.inputs:
                 _mark(good, origins[value])
     for output in core.outputs.values():
@@ -89,8 +90,10 @@ def _shifted_core(core: Program, shift: Array) -> Program:
     moved = np.append(shift, 0.0)  # -1 is the last
     nodes = []
     for node in core.nodes:
-        if node.op == "Linear":
+        if node.op in LINEAR:
             weight, bias = node.attrs["weight"].astype(np.float64), node.attrs["bias"]
+            if "scale" in node.attrs:
+                weight = weight * node.attrs["scale"]
             total = bias + moved[origins[node.inputs[0]]] @ weight
             node = replace(node, attrs={**node.attrs, "bias": total.astype(bias.dtype)})
         nodes.append(node)

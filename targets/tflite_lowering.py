@@ -107,6 +107,11 @@ class Lowering:
         """The node that computes a value, None for an input."""
         return self.program.node_of(value)
 
+    def is_zero(self, value: int) -> bool:
+        """Whether a value is the constant 0."""
+        node = self.node(value)
+        return node is not None and node.op == "Constant" and not np.any(node.attrs["value"])
+
     def shape(self, node: Node, *args: Value) -> tuple[int, int]:
         """Shape of a node's result."""
         return (1 if all(x.one_row for x in args) else ROWS, node.type.width)

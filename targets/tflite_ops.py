@@ -87,14 +87,9 @@ def binary(w: Lowering, node: Node, x: Value, y: Value) -> Tensor:
     if node.op == "Add" and (tensor := squared_distances(w, node)) is not None:
         return tensor
     shape = w.shape(node, x, y)
-    if node.op == "Maximum" and x.tensor.dtype == "float32" and x.shape == shape and _is_zero(w, node.inputs[1]):
+    if node.op == "Maximum" and x.tensor.dtype == "float32" and x.shape == shape and w.is_zero(node.inputs[1]):
         return w.graph.op("RELU", [x.tensor], shape)  # runtimes fuse it with the layer in front
     return w.graph.op(_BINARY[node.op], [x.tensor, y.tensor], shape)
-
-
-def _is_zero(w: Lowering, value: int) -> bool:
-    node = w.node(value)
-    return node is not None and node.op == "Constant" and not np.any(node.attrs["value"])
 
 
 def _one_minus_sigmoid(w: Lowering, node: Node) -> Tensor | None:

@@ -29,15 +29,11 @@ from edgeml.passes import simplify
 from edgeml.passes.facts import Known
 from edgeml.passes.rewrite import Graph
 from edgeml.targets.tflite_fixed import forest_score
+from edgeml.targets.tflite_kinds import GRIDS, LATE, MODEL, WEIGHTS
 from edgeml.targets.tflite_ml_ops import is_steep
 from edgeml.targets.tflite_range import settle, within
 
 FEATURES, CODES = "features", "codes"
-MODEL = ("Linear", "TreeEnsemble", "TreeLeaves", "Softmax", "Sigmoid", "Tanh")
-# In front of a linear map or of trees these are preprocessing.
-LATE = ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Interp")
-# Of these at least one must reach the core, or nothing of the model would be left for TFLite.
-WEIGHTS = ("Linear", "TreeEnsemble", "TreeLeaves")
 _EXACT = ("Rank", "Lookup", "IsNone")
 _FLOATS = ("float64", "float32")
 _INT32 = 2.0**31 - 1
@@ -245,6 +241,8 @@ class _Splitter:
             return True
         if node.op == "Cast" and node.type.dtype in _FLOATS and self.program.type_of(node.inputs[0]).dtype in _FLOATS:
             return True  # the core's input is rounded to float32 anyway
+        if self._is_equalisation(value, node):
+            return True
         if not all(self._small(v) for v in node.inputs):
             return False
         if node.op in ("OneHot", "Take"):
@@ -263,6 +261,30 @@ class _Splitter:
         if node is not None and node.op == "ReduceSum":
             node = self.program.node_of(node.inputs[0])
         return node is not None and node.op == "Mul" and node.inputs[0] == node.inputs[1]
+
+    def _is_equalisation(self, value: int, node: Node) -> bool:
+        """Whether a value is columns times a constant row for a quantised layer, among them some that travel as codes.
+
+        The product would be as wide as all columns of the one-hot codes. float32 is enough for what is rounded next.
+        """
+        if node.op != "Mul" or self._node_if(node.inputs[1], "Constant") is None:
+            return False
+        if {n.op for n in self.program.nodes if value in n.inputs} - {*GRIDS, "QuantizedLinear"}:
+            return False
+        x = node.inputs[0]
+        while (above := self._node_if(x, "CheckFinite", "Require", "Cast")) is not None:
+            x = above.inputs[0]
+        joined = self._node_if(x, "Concat")
+        return joined is not None and any(map(self._exact, joined.inputs))
+
+    def _exact(self, value: int) -> bool:
+        """Whether a value is one-hot, or small integers as floats."""
+        node = self._node_if(value, "OneHot", "Cast", "Take")
+        return node is not None and self._small(node.inputs[0])
+
+    def _node_if(self, value: int, *ops: str) -> Node | None:
+        node = self.program.node_of(value)
+        return node if node is not None and node.op in ops else None
 
     def _small(self, value: int) -> bool:
         """Whether a value is bool, or an integer that int32 surely holds."""

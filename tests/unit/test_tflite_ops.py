@@ -22,8 +22,11 @@ from tests.unit.test_kernels import random_trees
 NAN, INF = np.nan, np.inf
 FLOATS = np.array([0.0, 1.5, -2.5, NAN, INF, -INF, 1e30, -1e30, 1e-3, 3.0, 0.25])
 FINITE = np.array([0.1, -0.2, 3.7, 1e5, -1e-3, 12.5, -40.0, 0.0])
+# No two of these are at half a step of a grid, which float32 and float64 round to different sides.
+UNEVEN = np.array([0.11, -0.23, 3.7, 1e5, -1e-3, 12.5, -41.0, 0.0])
 INTS = np.array([0, 1, -1, 7, 2**29, -(2**29), 255])
 BOOLS = np.array([True, False])
+ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
 # Left out of a graph on purpose; see tflite_split.py for where they run.
 NOT_IN_A_GRAPH = {"IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only"}
 
@@ -102,6 +105,32 @@ for _knots in (np.array([0.5]), np.array([0.0, 1.0]), np.linspace(-2, 2, 9)):
     )
 case("CheckFinite", {"x": rows_of(FINITE, 3)}, lambda b, x: b.check_finite(x, "step"))
 case("Require", {"x": rows_of(FINITE, 3)}, lambda b, x: b.require(x, x == x, "never"))
+_codes = np.random.default_rng(0).integers(-127, 128, (4, 3))
+_scale = np.array([0.25, 0.5, 3.0])
+for _dtype in ("int8", "int16", "float16"):
+    for _scales in (_scale, np.full(3, 0.3, np.float32).astype(np.float64), np.ones(3)):
+        case(
+            "QuantizedLinear",
+            {"x": rows_of(FINITE, 4)},
+            lambda b, x, d=_dtype, s=_scales: b.op(
+                "QuantizedLinear", x, weight=_codes.astype(d), scale=s, bias=np.array([1.0, -2.0, 0.5])
+            ),
+            1e-6,
+        )
+for _bits, _zero in ((8, 0), (8, -128), (8, 17), (16, 0), (16, -5)):
+    # Far outside the grid too: a code beyond int32 is another one on every machine.
+    case(
+        "FakeQuantize",
+        {"x": rows_of(np.array([0.1, -0.2, 3.7, 40.0, -1e3, 1e9, -1e9, 1e30, -1e30]), 3)},
+        lambda b, x, n=_bits, z=_zero: b.op("FakeQuantize", x, scale=float(np.float32(0.03)), zero_point=z, bits=n),
+        1e-6,
+    )
+    case(
+        "DynamicQuantize",
+        {"x": np.concatenate([rows_of(UNEVEN, 3), np.zeros((1, 3)), [[1.0, INF, 2.0], [NAN, 1.0, 2.0]]])},
+        lambda b, x, n=_bits: b.op("DynamicQuantize", x, bits=n),
+        1e-6,
+    )
 for _options in ({}, {"outputs": 3}, {"outputs": 3, "shared": True}):
     for _trees in (1, 3, 70):
         _attrs = random_trees(_trees, 4, seed=_trees, **_options)
@@ -138,7 +167,7 @@ def test_op(op, columns, build, rtol, xnnpack):
         got = graph_answers(program, columns, xnnpack=xnnpack)["out"]
     assert got.shape == want.shape
     assert got.dtype == (np.float32 if want.dtype.kind == "f" else np.int32)
-    cancels = op in ("TreeEnsemble", "ReduceSum", "Linear")  # then the terms count, not what is left of them
+    cancels = op in ADDED_UP  # then the terms count, not what is left of them
     same_size = np.abs(np.where(np.isfinite(want), want, 0)).max() if cancels else 0
     np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * same_size + (1e-37 if rtol else 0))
 

@@ -344,7 +344,8 @@ def test_operator_versions(digits):
     assert found["FULLY_CONNECTED"] == 1
     assert version("FULLY_CONNECTED", ["float32", "int8", "float32"], "float32", {}, True) == 12
     assert version("FULLY_CONNECTED", ["float32", "int8", "float32"], "float32", {}) == 3
-    assert version("FULLY_CONNECTED", ["int8", "int8", "int32"], "int8", {}, True) == 4
+    assert version("FULLY_CONNECTED", ["int8", "int8", "int32"], "int8", {}, True) == 10
+    assert version("FULLY_CONNECTED", ["int8", "int8", "int32"], "int8", {}) == 4
     assert version("GATHER", ["int32", "int32"], "int32", {"batchDims": 1}) == 5
     assert version("GATHER", ["int16", "int32"], "int16", {"batchDims": 0}) == 4
     assert version("QUANTIZE", ["float32"], "int16", {}) == 2
@@ -391,7 +392,7 @@ def test_quantised_tensors_can_be_written():
     y = g.op("FULLY_CONNECTED", [q, weights, bias], (-1, 4), "int8", quantization=outer)
     g.outputs["y"] = g.op("DEQUANTIZE", [y], (-1, 4), "float32", name="y")
     data = model.to_bytes()
-    assert dict(operators(data))["FULLY_CONNECTED"] == 4
+    assert dict(operators(data))["FULLY_CONNECTED"] == 10
     X = rng.uniform(-2, 2, (50, 6)).astype(np.float32)
     np.testing.assert_allclose(answers(data, {"x": X})["y"], X @ weight.T, atol=0.12)
 

@@ -1,0 +1,17 @@
+"""The program's ops by what they are to the TFLite target: one list a kind, for every module that asks.
+
+``LINEAR`` and ``TREES`` hold a model's weights. ``GRIDS`` round to codes and stand in front of a linear map of a
+quantised program.
+"""
+
+from __future__ import annotations
+
+LINEAR = ("Linear", "QuantizedLinear")
+TREES = ("TreeEnsemble", "TreeLeaves")
+GRIDS = ("FakeQuantize", "DynamicQuantize")
+# Of these at least one must reach the core, or nothing of the model would be left for TFLite.
+WEIGHTS = (*LINEAR, *TREES)
+# Computed by the core, and all that depends on them.
+MODEL = (*WEIGHTS, *GRIDS, "Softmax", "Sigmoid", "Tanh")
+# In front of a linear map or of trees these are preprocessing, behind them part of the model.
+LATE = ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Interp")
