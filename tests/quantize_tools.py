@@ -1,0 +1,72 @@
+"""Programs, calibration columns and truths for the tests of the quantiser; half of the rows calibrate, half are held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeml.converters import to_program
+from edgeml.ir import Program, interpreter
+from edgeml.parity.truth import ask, methods_of
+from edgeml.passes import simplify
+from edgeml.quantize.budget import Budget
+from edgeml.quantize.judge import Truth, Verdict, judge
+from edgeml.quantize.search import Candidate, Search
+from edgeml.runtimes.frames import read_rows
+from edgeml.sample import numpy_dtypes, read_sample
+
+
+@dataclass(frozen=True)
+class Half:
+    columns: dict[str, Any]
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A pipeline's program with calibration and held-out rows."""
+
+    program: Program
+    calibration: Half
+    held: Half
+
+    def search(self, mode: str, budget: Budget | None = None, **device: bool) -> Search:
+        half = self.calibration
+        return Search(self.program, half.columns, half.truth, budget or Budget(), mode, **device)
+
+    def smallest(self, mode: str, budget: Budget | None = None, **device: bool) -> Candidate:
+        """The first program on the path whose bounds keep the budget on the calibration rows, else the last."""
+        for candidate in self.search(mode, budget, **device).path():
+            if candidate.verdict.sure:
+                break
+        return candidate
+
+    def verdict(self, program: Program, budget: Budget | None = None) -> Verdict:
+        """How a program does on the held-out rows."""
+        answers = interpreter.run(program, self.held.columns)
+        return judge(self.held.truth, answers, budget or Budget(), intervals=False)
+
+
+def problem(pipeline: Any, X: Any, y: Any = None) -> Problem:
+    every = np.arange(len(X))
+    sample = read_sample(pipeline, X)
+    methods = methods_of(pipeline)
+    halves = []
+    for rows in (every % 2 == 0, every % 2 == 1):
+        part = sample.take(np.flatnonzero(rows))
+        outputs = ask(pipeline, read_sample(pipeline, part), methods).outputs
+        targets = None if y is None else np.asarray(y)[rows]
+        columns, _ = read_rows(part, sample.schema)
+        halves.append(Half(columns, Truth(outputs, targets, getattr(pipeline, "classes_", None))))
+    returns = {
+        m: ("vector" if a.ndim == 1 else "matrix", "O" if a.dtype == object else a.dtype.str)
+        for m, a in halves[0].truth.outputs.items()
+    }
+    program = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
+    return Problem(program, *halves)
+
+
+def nodes(program: Program, *ops: str) -> list[Any]:
+    return [node for node in program.nodes if node.op in ops]

@@ -1,0 +1,176 @@
+"""Budgets: what is refused, and what the judge makes of answers."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import r2_score, roc_auc_score
+
+from edgeml.errors import BudgetValueError, QuantizeError
+from edgeml.quantize.budget import Budget, check_budget
+from edgeml.quantize.forms import LADDERS, QUANTIZE, check_quantize, ladder
+from edgeml.quantize.judge import Truth, judge, plot_data, r2
+from edgeml.quantize.statistics import can_show, paired_interval, rate_bound
+
+NONE = {"label_flips": None, "metric_drop": None}
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"label_flips": -0.1}, "label_flips"),
+        ({"label_flips": 1.5}, "label_flips"),
+        ({"label_flips": "few"}, "label_flips"),
+        ({"label_flips": True}, "label_flips"),
+        ({"metric_drop": float("nan")}, "metric_drop"),
+        ({"metric_drop": 2}, "metric_drop"),
+        ({"max_abs_error": -1}, "max_abs_error"),
+        ({"max_bytes": 0}, "max_bytes"),
+        ({"max_latency_us": 0}, "max_latency_us"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"confidence": "high"}, "confidence"),
+        (NONE, "limits nothing"),
+    ],
+)
+def test_a_budget_that_contradicts_itself_is_named(limits, named):
+    with pytest.raises(BudgetValueError, match=named) as caught:
+        Budget(**limits)
+    assert caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
+def test_what_is_no_budget():
+    assert check_budget(None) is None
+    with pytest.raises(BudgetValueError, match="not a dict"):
+        check_budget({"label_flips": 0.1})
+
+
+def test_unknown_ways_to_quantise():
+    for mode in QUANTIZE:
+        check_quantize(mode)
+    with pytest.raises(QuantizeError, match="int4"):
+        check_quantize("int4")
+
+
+def test_ladders_grow():
+    """Every form of a ladder takes at least as many bytes as the one before it."""
+    size = {"int8": 1, "int16": 2, "float16": 2, None: 8}
+    for ops in LADDERS.values():
+        for forms in ops.values():
+            sizes = [size[getattr(f, "weights", getattr(f, "leaves", None))] for f in forms]
+            assert sizes == sorted(sizes)
+
+
+def test_a_device_leaves_forms_out():
+    assert all(f.activations != "static" for f in ladder("int8", "Linear", int8_activations=False))
+    assert ladder("dynamic", "Linear", per_channel_dynamic=False)[0].per_tensor
+
+
+# --- statistics -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("count", "rows"), [(0, 100), (3, 5000), (7, 7), (40, 400)])
+def test_rate_bound_is_clopper_pearson(count, rows):
+    exact = binomtest(count, rows, alternative="less").proportion_ci(0.95, method="exact").high
+    assert rate_bound(count, rows, 0.95) == pytest.approx(exact, abs=1e-12)
+
+
+def test_how_many_rows_can_show_a_limit():
+    assert not can_show(0.001, 2000, 0.95)
+    assert can_show(0.001, 3000, 0.95)
+    assert rate_bound(0, 0, 0.95) == 1.0
+
+
+def test_paired_interval_covers_the_difference():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0.3, 1, 2000), rng.normal(0, 1, 2000)
+    low, high = paired_interval(lambda rows: (float(x[rows].mean()), float(y[rows].mean())), 2000, 0.95)
+    assert low < 0.3 < high
+    assert high - low < 0.2
+
+
+# --- judging ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def classifier():
+    rng = np.random.default_rng(1)
+    p = rng.random((4000, 1))
+    proba = np.hstack([1 - p, p])
+    labels = np.where(p[:, 0] > 0.5, "yes", "no")
+    targets = np.where(rng.random(4000) < p[:, 0], "yes", "no")
+    return Truth({"predict": labels, "predict_proba": proba}, targets, np.array(["no", "yes"]))
+
+
+def test_equal_answers_keep_everything(classifier):
+    verdict = judge(classifier, classifier.outputs, Budget(max_abs_error=0.0))
+    assert verdict.kept
+    assert verdict.sure
+    assert verdict.error == 0
+    assert {limit.name for limit in verdict.limits} == {"label_flips", "metric_drop", "max_abs_error"}
+    assert verdict.metrics["roc_auc"]["float"] == pytest.approx(
+        roc_auc_score(classifier.targets, classifier.outputs["predict_proba"][:, 1])
+    )
+
+
+def test_flips_are_counted_and_bounded(classifier):
+    labels = classifier.outputs["predict"].copy()
+    labels[:3] = np.where(labels[:3] == "yes", "no", "yes")
+    verdict = judge(classifier, {**classifier.outputs, "predict": labels}, Budget())
+    flips = next(limit for limit in verdict.limits if limit.name == "label_flips")
+    assert flips.measured == 3 / 4000
+    assert flips.kept
+    assert flips.bound > 0.001
+    assert not verdict.sure
+    labels[:5] = "no"
+    labels[5:10] = "yes"
+    assert judge(classifier, {**classifier.outputs, "predict": labels}, Budget()).broken()[0].startswith("label_flips")
+
+
+def test_a_broken_score_is_seen_without_a_flip(classifier):
+    scores = np.random.default_rng(0).permutation(classifier.outputs["predict_proba"])
+    verdict = judge(classifier, {**classifier.outputs, "predict_proba": scores}, Budget())
+    assert [limit.name for limit in verdict.limits if not limit.kept] == ["metric_drop"]
+
+
+def test_an_answer_that_is_not_finite_breaks_a_limit(classifier):
+    scores = classifier.outputs["predict_proba"].copy()
+    scores[5, 1] = np.nan
+    verdict = judge(classifier, {**classifier.outputs, "predict_proba": scores}, Budget(max_abs_error=1.0))
+    assert not verdict.kept
+
+
+def test_labels_that_are_floats_are_labels():
+    labels = np.array([1.0, 2.0] * 50)
+    truth = Truth({"predict": labels}, None, np.array([1.0, 2.0]))
+    verdict = judge(truth, {"predict": labels + 1e-9}, Budget())
+    assert verdict.methods["predict"]["flips"] == 100
+
+
+@pytest.mark.parametrize("size", [1e6, 1e-6, 1.0, 1e200])
+def test_r2_is_scikit_learns_at_every_size(size):
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=300) * size
+    answers = y + 0.3 * size * rng.normal(size=300)
+    if size < 1e100:
+        assert r2(y, answers) == pytest.approx(r2_score(y, answers))
+    assert 0.8 < r2(y, answers) < 1
+
+
+def test_r2_of_constant_columns():
+    ones = np.ones((50, 1))
+    assert r2(ones, ones) == 1
+    assert r2(ones, ones * 1.5) == -np.inf
+    assert r2(ones, ones * np.nan) == -np.inf
+
+
+def test_without_targets_a_regressor_is_measured_against_itself():
+    y = np.random.default_rng(0).normal(size=(500,)) * 1e-6
+    truth = Truth({"predict": y})
+    assert judge(truth, {"predict": y}, Budget()).kept
+    verdict = judge(truth, {"predict": y + 1e-7 * np.sign(y)}, Budget())
+    assert [limit.name for limit in verdict.limits] == ["metric_drop"]
+    assert not verdict.kept
+
+
+def test_plot_points(classifier):
+    data = plot_data(classifier, classifier.outputs)
+    assert data["method"] == "predict_proba"
+    assert len(data["float"]) == len(data["quantized"]) == 400
+    assert sum(data["histogram"]["counts"]) == 4000
+    assert plot_data(Truth({"predict": np.array(["a"])}, None, np.array(["a"])), {"predict": np.array(["a"])}) is None
