@@ -21,7 +21,7 @@ from edgeml.cli.output import color, printable
 from edgeml.errors import EdgeMLError
 
 # In the order of a first use. A command is a module of this package with an attribute ``command``.
-COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "keys")
+COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "devices", "keys")
 INTERRUPTED = 130
 DEBUG_VARIABLE = "EDGEML_DEBUG"
 
@@ -33,6 +33,8 @@ _INSTALL = {
     ),
     "onnxruntime": "'edgeml-sdk[onnx]'",
     "numba": "'edgeml-sdk[kernels]'",
+    **dict.fromkeys(("ai_edge_litert", "flatbuffers"), "'edgeml-sdk[tflite]'"),
+    "matplotlib": "'edgeml-sdk[plot]'",
 }
 
 

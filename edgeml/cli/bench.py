@@ -44,6 +44,11 @@ _ONE_SECONDS = 0.5
     show_default=True,
     help="Batches timed; their median counts.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads an engine may use. Default: what the device profile says that the bundle was compiled for.",
+)
 @options.drop_option
 @options.dtype_option
 @options.trust_option
@@ -55,6 +60,7 @@ def command(
     method: str | None,
     rows: int,
     repeats: int,
+    threads: int | None,
     drop: tuple[str, ...],
     dtypes: tuple[str, ...],
     trust: tuple[str, ...],
@@ -77,11 +83,12 @@ def command(
             manifest, schema = opened.manifest, opened.schema
             frame = _rows(opened, data, drop, dtypes)
         chosen = _method(manifest, method)
+        count = threads or _threads(manifest)
         results: list[dict[str, Any]] = []
         engines = list(manifest["artifacts"])
         for index, engine in enumerate(engines):
             say(f"measuring {engine}", index / (len(engines) + 1))
-            results.append(_engine(bundle, engine, manifest, chosen, frame, rows, repeats))
+            results.append(_engine(bundle, engine, count, manifest, chosen, frame, rows, repeats))
         if pipeline is not None:
             from edgeml.cli.load_pipeline import load_pipeline
 
@@ -93,6 +100,7 @@ def command(
         "method": chosen,
         "rows": rows,
         "repeats": repeats,
+        "threads": count,
         "columns": len(schema.columns),
         "results": results,
     }
@@ -107,6 +115,14 @@ def _method(manifest: dict[str, Any], method: str | None) -> str:
     if method is not None and method not in methods:
         raise InputError(f"the model has no method {method!r}", f"use one of: {', '.join(methods)}")
     return method or ("predict" if "predict" in methods else methods[0])
+
+
+def _threads(manifest: dict[str, Any]) -> int:
+    """The threads of the bundle's device profile; 1 where that was a person's own file."""
+    from edgeml.targets.devices import DEVICES, device
+
+    name = manifest["target"]
+    return device(name).threads if name in DEVICES else 1
 
 
 def _rows(bundle: Any, data: Path | None, drop: tuple[str, ...], dtypes: tuple[str, ...]) -> Any:
@@ -153,14 +169,21 @@ def one_by_one(model: Any, method: str, frame: Any) -> Callable[[int], Any]:
 
 
 def _engine(
-    bundle: Path, engine: str, manifest: dict[str, Any], method: str, frame: Any, rows: int, repeats: int
+    bundle: Path,
+    engine: str,
+    threads: int,
+    manifest: dict[str, Any],
+    method: str,
+    frame: Any,
+    rows: int,
+    repeats: int,
 ) -> dict[str, Any]:
     from edgeml.cli import timing
     from edgeml.runtimes.load import load
 
     size = manifest["artifacts"][engine]["bytes"]
     try:
-        model = load(bundle, engine=engine)
+        model = load(bundle, engine=engine, threads=threads)
     except EngineNotInstalledError as error:
         return {"engine": engine, "bytes": size, "problem": f"{error.cause}: {error.remedy}"}
     with model:
@@ -174,7 +197,7 @@ def _engine(
         "one_p99_s": single.p99,
         "batch_s": taken,
         "rows_per_s": rows / taken,
-        "load_s": timing.median_time(lambda: load(bundle, engine=engine).close(), 3),
+        "load_s": timing.median_time(lambda: load(bundle, engine=engine, threads=threads).close(), 3),
         "cold_load_s": timing.cold_load(str(bundle), engine),
     }
 
@@ -231,12 +254,16 @@ def show(report: dict[str, Any]) -> None:
             )
         )
     header = ("engine", "1 row", "p99", "ratio", "rows/s", "ratio", "load", "cold", "size")
-    output.table(f"{report['method']}, one row and batches of {report['rows']}", header, rows)
+    output.table(f"{report['method']}, one row and batches of {report['rows']}{_on(report['threads'])}", header, rows)
     for r in results:
         if "problem" in r:
             output.line(f"  {r['engine']}: {r['problem']}")
     output.line(f"\n  one row: median and p99; rows/s: median of {report['repeats']} batches; load: in this process;")
     output.line("  cold: import and load in a new process" + ("; ratio: times scikit-learn" if base else ""))
+
+
+def _on(threads: int) -> str:
+    return f", {threads} threads" if threads > 1 else ""
 
 
 def _ratio(value: float) -> str:

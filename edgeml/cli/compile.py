@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgeml.cli import budget as budgets
 from edgeml.cli import options, output
 from edgeml.errors import InputError
 
@@ -38,16 +39,32 @@ from edgeml.errors import InputError
     "--format",
     "formats",
     multiple=True,
-    help="An artifact to make: native, onnx. Repeatable; default: all that can be made.",
+    help="An artifact to make: native, onnx, tflite. Repeatable; default: all that the target runs and the pipeline "
+    "can be expressed in.",
 )
 @click.option(
     "--quantize",
     default="none",
     show_default=True,
-    help="none, or lossless: smaller native trees, the same answers.",
+    help="none; lossless: smaller trees, the same answers to the bit; float16: weights and leaves in 16 bits; dynamic: "
+    "int8 weights, activations rounded row by row; int8: int8 weights, and activations on grids found in the sample; "
+    "int16: leaves, weights and activations in 16 bits; auto: the smallest of them that keeps the budget.",
 )
-@click.option("--target", default="generic", show_default=True, help="Device profile to compile for.")
-@click.option("--budget", metavar="SPEC", help="Limits the artifacts must keep.")
+@click.option(
+    "--target",
+    default="generic",
+    show_default=True,
+    help="Device profile to compile for (`edgeml devices` lists them), or the path of your own, such as ./board.toml.",
+)
+@click.option(
+    "--budget",
+    "limits",
+    multiple=True,
+    metavar="LIMIT=VALUE[,…]",
+    callback=budgets.callback,
+    help="Limits that a quantised artifact keeps: label_flips (default 0.1%), metric_drop (0.002), max_abs_error, "
+    "max_bytes (13KB, 2MiB), max_latency_us, confidence (95%). `off` lifts one. Repeatable.",
+)
 @click.option("--name", help="Model name. Default: the stem of the output file.")
 @click.option("--model-version", type=click.IntRange(min=1), help="Model version, from 1; higher is newer.")
 @click.option("--sign-with", type=options.FILE, help="Ed25519 private key that signs the bundle.")
@@ -63,7 +80,7 @@ def command(
     formats: tuple[str, ...],
     quantize: str,
     target: str,
-    budget: str | None,
+    limits: budgets.Limits | None,
     name: str | None,
     model_version: int | None,
     sign_with: Path | None,
@@ -78,11 +95,14 @@ def command(
     when it is read: give only files you made yourself.
 
     The compiled file is run against scikit-learn on the sample and on awkward rows before it is written. When
-    the two disagree, nothing is written and the exit code is 1.
+    the two disagree, nothing is written and the exit code is 1. So it is when a quantised artifact does not keep the
+    --budget; the message says what could be reached.
 
     \b
-    Example:
+    Examples:
       edgeml compile churn.skops --data train.csv --target-column churned -o churn.edgeml
+      edgeml compile churn.skops --data train.csv -o churn.edgeml --quantize int8 --target cortex-a72 \\
+        --budget label_flips=0.1%,max_bytes=13KB --budget max_latency_us=50
     """
     from edgeml.cli.data import parse_dtypes, read_frame
     from edgeml.cli.load_pipeline import load_pipeline
@@ -107,7 +127,7 @@ def command(
             formats=list(formats) or "auto",
             quantize=quantize,
             target=target,
-            budget=budget,
+            budget=_budget(limits),
             name=name,
             version=model_version,
             sign_with=sign_with,
@@ -118,6 +138,15 @@ def command(
             output.print_json(summary(bundle))
         else:
             show(bundle)
+
+
+def _budget(limits: budgets.Limits | None) -> Any:
+    """The budget, or None for the compiler's own."""
+    if limits is None:
+        return None
+    from edgeml.quantize.budget import Budget
+
+    return Budget(**limits)
 
 
 def summary(bundle: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeml.cli import output
+from edgeml.cli import output, quantization
 from edgeml.schema import Schema
 
 _MOST_COLUMNS = 40
@@ -33,12 +33,10 @@ def artifacts(manifest: Mapping[str, Any]) -> None:
 
 
 def quantisation(report: Mapping[str, Any]) -> None:
-    """Bytes of each member with and without quantisation; nothing where there was none."""
-    found = report.get("quantize") or {"how": "none"}
-    if found["how"] == "none":
-        return
-    rows = [(name, output.size(b["none"]), output.size(b[found["how"]])) for name, b in found["members"].items()]
-    output.table(f"Quantisation: {found['how']} ({found['note']})", ("member", "without", "with"), rows)
+    """A line a format on what quantisation saved and cost; nothing where there was none."""
+    found = report.get("quantization") or {}
+    if found.get("mode", "none") != "none":
+        quantization.summary(quantization.overview(found))
 
 
 def parity(report: Mapping[str, Any]) -> None:

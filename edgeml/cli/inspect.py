@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeml.cli import options, output
-from edgeml.errors import ManifestError
+from edgeml.errors import InputError, ManifestError
 
 _MOST_WORDS = 20
 
@@ -22,25 +21,64 @@ _MOST_WORDS = 20
     default=True,
     help="Print the program: every operation, its type and the step it came from.",
 )
+@click.option(
+    "--quantization",
+    is_flag=True,
+    help="Show the quantisation report instead: budget, answers and metrics against scikit-learn's, bytes.",
+)
+@click.option(
+    "--plot",
+    type=options.FILE,
+    help="Draw the quantisation report to a .png or .svg file, or write it whole as one .html file.",
+)
 @options.public_key_option
 @options.json_option
-def command(bundle: Path, show_program: bool, public_key: tuple[Path, ...], as_json: bool) -> None:
+def command(
+    bundle: Path,
+    show_program: bool,
+    quantization: bool,
+    plot: Path | None,
+    public_key: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Show a BUNDLE's input, methods, artifacts, parity report, signature and program.
 
     Reading a bundle checks every byte of it against its digests, and runs nothing.
 
     \b
-    Example:
+    Examples:
       edgeml inspect model.edgeml --no-program
+      edgeml inspect model.edgeml --quantization --plot report.html
     """
     from edgeml.bundle import open_bundle
 
     with open_bundle(bundle, verify_with=list(public_key) or None) as opened:
+        if quantization or plot is not None:
+            _quantization(opened, plot, as_json)
+            return
         data = _describe(opened, show_program)
         if as_json:
             output.print_json(data)
         else:
             _show(opened, data)
+
+
+def _quantization(bundle: Any, plot: Path | None, as_json: bool) -> None:
+    from edgeml.cli import quantization as tables
+
+    report = tables.of_bundle(bundle)
+    if plot is not None:
+        from edgeml.cli.quantization_plot import write
+
+        if plot.resolve() == Path(bundle.path).resolve():
+            raise InputError(f"--plot {plot} is the bundle", "write to another file")
+        manifest = bundle.manifest
+        write(report, f"{manifest['name']} version {manifest['version']}", plot)
+        output.note(f"{plot} is written")
+    if as_json:
+        output.print_json(report)
+    else:
+        tables.show(report)
 
 
 def _describe(bundle: Any, with_program: bool) -> dict[str, Any]:
@@ -115,8 +153,7 @@ def _show(bundle: Any, data: dict[str, Any]) -> None:
     describe.parity(data["report"])
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     output.title("Made with")
-    for part in textwrap.wrap(versions, 78, break_on_hyphens=False):
-        output.line(f"  {part}")
+    output.paragraph(versions)
     if "program" in data:
         output.title("Program")
         output.line(data["program"] or "  the bundle has no native artifact, and only that holds the program")

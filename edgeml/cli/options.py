@@ -18,7 +18,7 @@ engine_option = click.option(
     "--engine",
     default="auto",
     show_default=True,
-    help="What runs the model: native, onnx, or auto for the first that the bundle holds.",
+    help="What runs the model: native, onnx, tflite, or auto for the first that the bundle holds.",
 )
 
 trust_option = click.option(

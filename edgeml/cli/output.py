@@ -37,6 +37,12 @@ def line(text: str = "") -> None:
     click.echo(printable(text))
 
 
+def paragraph(text: str) -> None:
+    """Text on stdout, indented and broken into lines of at most 80 characters."""
+    for part in textwrap.wrap(printable(text), _WIDTH - 2, break_on_hyphens=False):
+        line(f"  {part}")
+
+
 def title(text: str) -> None:
     """A heading on stdout, with an empty line in front."""
     click.echo()

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgeml.errors import CompileError
+from edgeml.errors import UnknownTargetError
 from edgeml.targets.base import TARGETS
 
 SUFFIX = ".toml"
@@ -44,7 +44,7 @@ class Device:
     name: str
     description: str = ""
     cpu: str = ""
-    formats: tuple[str, ...] = TARGETS
+    formats: tuple[str, ...] = tuple(TARGETS)
     int8: bool = True
     tflite_runtime: str | None = None
     per_channel_dynamic: bool = True
@@ -76,13 +76,13 @@ DEVICES = _names()
 def device(name: str | os.PathLike[str]) -> Device:
     """The profile called ``name``, or the one in a file of one's own when ``name`` ends in ``.toml``.
 
-    Raises CompileError: there is no such profile or file, or a value in it is not what the field takes.
+    Raises UnknownTargetError: there is no such profile or file, or a value in it is not what the field takes.
     """
     text = os.fspath(name)
     if text.endswith(SUFFIX):
         return _read(Path(text))
     if text not in DEVICES:
-        raise CompileError(
+        raise UnknownTargetError(
             f"there is no device profile {text!r}",
             f"use one of: {', '.join(DEVICES)}; or the path of your own, such as ./my-board.toml (`edgeml devices`)",
         )
@@ -94,12 +94,14 @@ def _read(path: Path) -> Device:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise CompileError(f"{path}: a device profile has at most {_MOST_BYTES} bytes", "give a device profile")
+            raise UnknownTargetError(
+                f"{path} has over {_MOST_BYTES} bytes", "give a device profile: some lines of TOML"
+            )
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise CompileError(f"{path} is not UTF-8 text", "save the device profile as UTF-8") from None
+        raise UnknownTargetError(f"{path} is not UTF-8 text", "save the device profile as UTF-8") from None
     except OSError as error:
-        raise CompileError(
+        raise UnknownTargetError(
             f"the device profile {path} cannot be read: {error.strerror or error}",
             f"check the path, or use one of: {', '.join(DEVICES)}",
         ) from None
@@ -109,38 +111,38 @@ def _read(path: Path) -> Device:
 def parse(text: str, name: str, where: str) -> Device:
     """The device that a TOML text describes. ``where`` names the text in errors.
 
-    Raises CompileError: not TOML, an unknown key, a value of the wrong type or range, or keys that contradict.
+    Raises UnknownTargetError: not TOML, an unknown key, a value of the wrong type or range, or keys that contradict.
     """
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CompileError(f"{where} is not TOML: {error}", "correct the file") from None
+        raise UnknownTargetError(f"{where} is not TOML: {error}", "correct the file") from None
     unknown = sorted(set(table) - set(_KEYS))
     if unknown:
-        raise CompileError(
+        raise UnknownTargetError(
             f"{where}: unknown key {', '.join(map(repr, unknown))}", f"a device profile has: {', '.join(_KEYS)}"
         )
     for key, value in table.items():
         check, due = _KEYS[key]
         if not check(value):
-            raise CompileError(f"{where}: {key} = {value!r}", f"{key} is {due}")
+            raise UnknownTargetError(f"{where}: {key} = {value!r}", f"{key} is {due}")
     return _consistent(table, name, where)
 
 
 def _consistent(table: Mapping[str, Any], name: str, where: str) -> Device:
     """The device, with the defaults that follow from other keys."""
     values = dict(table)
-    asked = values.get("formats", TARGETS)
+    asked = values.get("formats", tuple(TARGETS))
     values["formats"] = tuple(format for format in TARGETS if format in asked)
     tflite = "tflite" in values["formats"]
     runtime = values.setdefault("tflite_runtime", TFLITE_RUNTIMES[0] if tflite else None)
     if runtime is not None and not tflite:
-        raise CompileError(
+        raise UnknownTargetError(
             f'{where}: tflite_runtime = {runtime!r}, but formats lacks "tflite"', "add it to formats, or leave it out"
         )
     old = runtime == "tflite-runtime"
     if old and values.get("per_channel_dynamic"):
-        raise CompileError(
+        raise UnknownTargetError(
             f"{where}: per_channel_dynamic = true with tflite-runtime, which computes such layers wrong",
             "set per_channel_dynamic = false",
         )

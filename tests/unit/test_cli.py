@@ -9,7 +9,9 @@ import pytest
 
 from edgeml.cli import data as data_files
 from edgeml.errors import ParityError
+from edgeml.quantize.budget import Budget
 from edgeml.schema import Column, Schema
+from edgeml.targets.base import TARGETS
 from tests.cli_tools import answers, compile_to, fitted, frame, run
 
 
@@ -48,14 +50,25 @@ def test_compile_passes_every_option_on(work, tmp_path, monkeypatch):
 
     monkeypatch.setattr(edgeml.compiler, "compile", fake)
     out = tmp_path / "m.edgeml"
-    options = ["--format", "onnx", "--format", "native", "--quantize", "int8", "--target", "pi", "--budget", "size=1"]
+    options = [
+        "--format",
+        "onnx",
+        "--format",
+        "native",
+        "--quantize",
+        "int8",
+        "--target",
+        "pi",
+        "--budget",
+        "max_bytes=1KB",
+    ]
     done = compile_to(work, out, *options, "--name", "n", "--model-version", "7", "--sign-with", "k", "--drop", "town")
     assert done.exit_code == 1
     assert done.stderr == "error: the answers differ\n  report it\n"
     assert done.stdout == ""
     assert not out.exists()
     assert seen["formats"] == ["onnx", "native"]
-    assert (seen["quantize"], seen["target"], seen["budget"]) == ("int8", "pi", "size=1")
+    assert (seen["quantize"], seen["target"], seen["budget"]) == ("int8", "pi", Budget(max_bytes=1000))
     assert (seen["name"], seen["version"], seen["sign_with"], seen["output"]) == ("n", 7, Path("k"), out)
     assert list(seen["X"].columns) == ["age", "visits"]
     assert seen["y"].tolist() == frame()["late"].tolist()
@@ -200,7 +213,7 @@ def test_verify_needs_both(work):
 def test_bench_measures_side_by_side(work):
     args = ("bench", work / "model.edgeml", "--rows", 500, "--repeats", 1, "--pipeline", work / "model.skops")
     report = json.loads(run(*args, "--data", work / "test.csv", "--json").stdout)
-    assert [r["engine"] for r in report["results"]] == ["scikit-learn", "native", "onnx"]
+    assert [r["engine"] for r in report["results"]] == ["scikit-learn", *TARGETS]
     for r in report["results"]:
         assert 0 < r["one_p50_s"] <= r["one_p99_s"]
         assert r["rows_per_s"] == pytest.approx(500 / r["batch_s"])
@@ -213,6 +226,31 @@ def test_bench_runs_on_golden_rows_alone(work):
     assert done.exit_code == 0, done.output
     assert "predict_proba, one row and batches of 100" in done.stdout
     assert run("bench", work / "model.edgeml", "--method", "transform").exit_code == 2
+
+
+def test_bench_takes_threads_from_the_option_or_the_device(work, tmp_path, monkeypatch):
+    import edgeml.runtimes.load
+    from edgeml.cli import bench
+    from edgeml.targets import devices
+
+    given = []
+    load = edgeml.runtimes.load.load
+
+    def spy(path, **options):
+        given.append(options["threads"])
+        return load(path, **options)
+
+    monkeypatch.setattr(edgeml.runtimes.load, "load", spy)
+    args = ("bench", work / "model.edgeml", "--rows", 10, "--repeats", 1)
+    assert json.loads(run(*args, "--json").stdout)["threads"] == 1
+    assert set(given) == {1}
+    given.clear()
+    assert "batches of 10, 2 threads" in run(*args, "--threads", 2).stdout
+    assert set(given) == {2}
+    monkeypatch.setattr(devices, "device", lambda name: devices.Device(name, threads=3))
+    assert bench._threads({"target": "generic"}) == 3
+    assert bench._threads({"target": "my-board"}) == 1, "a profile of one's own is not here"
+    assert run(*args, "--threads", 0).exit_code == 2
 
 
 # --- predict

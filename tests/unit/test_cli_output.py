@@ -15,6 +15,7 @@ import edgeml.cli
 from edgeml.cli import docs, output, results
 from edgeml.cli.app import COMMANDS
 from edgeml.errors import InputError, UnknownEngineError
+from edgeml.targets.base import TARGETS
 from tests.cli_tools import ROOT, run
 
 
@@ -201,7 +202,7 @@ def test_demo_without_the_flights(tmp_path, monkeypatch):
     report = json.loads(done.stdout)
     assert report["data"] == "breast cancer"
     engines = {r["engine"]: r for r in report["results"]}
-    assert set(engines) == {"scikit-learn", "native", "onnx"}
+    assert set(engines) == {"scikit-learn", *TARGETS}
     for name in ("native", "onnx"):
         assert engines[name]["labels_equal"] == report["held_out_rows"]
         assert engines[name]["max_relative_error"] <= 1e-9
