@@ -1,1 +1,1 @@
-"""Speed against the peers, on the case table the conformance tests use. ``python -m benchmarks`` runs it."""
+"""Speed and size against the peers, on the tests' models: ``python -m benchmarks``, ``python -m benchmarks.quantised``."""

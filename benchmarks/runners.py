@@ -64,6 +64,16 @@ def edgeml_onnx(pipeline: Any, X: Any) -> Contender:
 
 
 def skl2onnx_ort(pipeline: Any, X: Any) -> Contender:
+    answer, split, size = skl2onnx_model(pipeline, X)
+    many = split(X)
+    first = {k: v[:1] for k, v in many.items()}
+    return Contender(lambda: answer(first), lambda: answer(many).squeeze(), size)
+
+
+def skl2onnx_model(
+    pipeline: Any, X: Any
+) -> tuple[Callable[[dict[str, Any]], Any], Callable[[Any], dict[str, Any]], int]:
+    """(answers of onnxruntime, one thread, for arrays by input; rows to those arrays; bytes of the model)."""
     import onnxruntime
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import (
@@ -76,19 +86,22 @@ def skl2onnx_ort(pipeline: Any, X: Any) -> Contender:
     if hasattr(X, "iloc"):
         kinds = {"f": DoubleTensorType, "i": Int64TensorType, "b": BooleanTensorType}
         types = [(c, kinds.get(X[c].dtype.kind, StringTensorType)([None, 1])) for c in X.columns]
-        split = {c: _cells(X[c]) for c in X.columns}
     else:
         types = [("X", DoubleTensorType([None, X.shape[1]]))]
-        split = {"X": np.asarray(X, dtype=np.float64)}
     options = {id(pipeline): {"zipmap": False}} if hasattr(pipeline, "predict_proba") else None
     proto = to_onnx(pipeline, initial_types=types, options=options).SerializeToString()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(proto, settings, providers=["CPUExecutionProvider"])
-    split = {i.name: split[i.name] for i in session.get_inputs()}
-    first = {k: v[:1] for k, v in split.items()}
+    inputs = [i.name for i in session.get_inputs()]
     output = [session.get_outputs()[-1].name]
-    return Contender(lambda: session.run(output, first)[0], lambda: session.run(output, split)[0].squeeze(), len(proto))
+
+    def split(rows: Any) -> dict[str, Any]:
+        if not hasattr(rows, "iloc"):
+            return {"X": np.asarray(rows, dtype=np.float64)}
+        return {c: _cells(rows[c]) for c in inputs}
+
+    return lambda arrays: session.run(output, arrays)[0], split, len(proto)
 
 
 def _cells(column: Any) -> Any:
