@@ -1,1 +1,1 @@
-"""Speed and size against the peers, on the tests' models: ``python -m benchmarks``, ``python -m benchmarks.quantised``."""
+"""Speed and size against the peers, on the tests' own models: ``python -m benchmarks`` and ``benchmarks.quantised``."""
