@@ -31,7 +31,7 @@ from edgeml.targets.tflite_centre import centre
 from edgeml.targets.tflite_graph import Model, Tensor
 from edgeml.targets.tflite_kinds import TREES
 from edgeml.targets.tflite_lowering import REFUSED, Lowering
-from edgeml.targets.tflite_metadata import ENTRY, metadata
+from edgeml.targets.tflite_metadata import metadata
 from edgeml.targets.tflite_split import split
 
 MEMBER = "model.tflite"
@@ -62,7 +62,8 @@ def lower(program: Program, about: About, sample: Mapping[str, Array] | None = N
     core = Lowering(model, parts.core, SERVE)
     raw = _raw(model, program, parts.labels)
     serve = {"checks": core.checks, "rows": _rows_at_once(core)}
-    model.describe(ENTRY, metadata(ranked, parts, about, FRONT_PROGRAM, serve, raw))
+    for entry, content in metadata(ranked, parts, about, FRONT_PROGRAM, serve, raw).items():
+        model.describe(entry, content)
     front = native.lower(parts.front, about)
     return {
         MEMBER: model.to_bytes(),

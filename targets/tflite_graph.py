@@ -1,9 +1,8 @@
 """Writes a TFLite file: buffers, tensors, operators, signatures and metadata, through LiteRT's schema module.
 
 ``Model`` is the file, ``Graph`` one of its subgraphs. Tensors may be quantised; the writer does not care what they
-mean. Equal contents give equal bytes, and every buffer starts at a multiple of 16 bytes: the schema asks for it
-(``force_align``), the object API forgets it, and kernels on ARM load vectors from there. The schema is imported when a
-model is made and not before.
+mean. Equal contents give equal bytes, and every buffer starts at a multiple of 16 bytes, from where kernels on ARM load
+vectors. The schema is imported when a model is made and not before.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import numpy as np
 
 from edgeml.errors import FormatError
 from edgeml.ir.table import Array
+from edgeml.targets.tflite_pack import Packer
 from edgeml.targets.tflite_versions import version
 
 ROWS = -1  # in a shape: the number of rows, known at run time
-ALIGNMENT = 16
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
 _MAX_BYTES = 2**31 - 2**20  # offsets of a flatbuffer are int32
@@ -38,7 +37,7 @@ _OPTIONS = {
     "LOGICAL_OR": "LogicalOr", "LOG_SOFTMAX": "LogSoftmax", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
     "MUL": "Mul", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "QUANTIZE": "Quantize", "REDUCE_MAX": "Reducer",
     "REDUCE_MIN": "Reducer", "RESHAPE": "Reshape", "SELECT_V2": "SelectV2", "SLICE": "Slice", "SOFTMAX": "Softmax",
-    "SQUARED_DIFFERENCE": "SquaredDifference", "SUB": "Sub", "SUM": "Reducer",
+    "SQUARED_DIFFERENCE": "SquaredDifference", "SUB": "Sub", "SUM": "Reducer", "UNPACK": "Unpack",
 }  # fmt: skip
 
 
@@ -106,62 +105,37 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """The file: of each graph what its outputs depend on. Raises FormatError for more than a flatbuffer holds."""
-        import flatbuffers
-
-        schema = self.schema
         operators: dict[tuple[str, int], int] = {}
         numbers = {0: 0}
-        model = schema.ModelT()
-        model.version, model.description = SCHEMA_VERSION, self._description
-        model.subgraphs = [graph.packed(operators, numbers) for graph in self._graphs]
-        model.signatureDefs = [graph.signature(index) for index, graph in enumerate(self._graphs)]
-        model.operatorCodes = [self._code(op, number) for op, number in operators]
-        model.metadata = []
+        p = Packer(self.schema)
+        graphs = [graph.packed(p, operators, numbers) for graph in self._graphs]
+        signatures = [graph.signature(p, index) for index, graph in enumerate(self._graphs)]
+        entries = []
         for name, place in self._metadata.items():
-            entry = schema.MetadataT()
-            entry.name, entry.buffer = name, numbers.setdefault(place, len(numbers))
-            model.metadata.append(entry)
+            entries.append(p.table("Metadata", Name=p.text(name), Buffer=numbers.setdefault(place, len(numbers))))
         contents = [self._buffers[place] for place in numbers]
         if sum(map(len, contents)) > _MAX_BYTES:
             raise FormatError(
                 f"the TFLite model has {sum(map(len, contents)) / 2**30:.1f} GB, a file holds at most 2",
                 "fit fewer or smaller trees, or leave out the format tflite",
             )
-        model.buffers = list(map(_aligned_buffer(schema), contents))
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), IDENTIFIER)
-        return bytes(builder.Output())
+        buffers = [p.table("Buffer", Data=p.content(c)) if c else p.table("Buffer") for c in contents]
+        root = p.table(
+            "Model",
+            Version=SCHEMA_VERSION,
+            OperatorCodes=p.tables([self._code(p, op, number) for op, number in operators]),
+            Subgraphs=p.tables(graphs),
+            Description=p.text(self._description),
+            Buffers=p.tables(buffers),
+            Metadata=p.tables(entries),
+            SignatureDefs=p.tables(signatures),
+        )
+        return p.finish(root, IDENTIFIER)
 
-    def _code(self, op: str, number: int) -> Any:
-        code = self.schema.OperatorCodeT()
-        code.builtinCode = getattr(self.schema.BuiltinOperator, op)
-        # Runtimes from before the code was widened read this one; 127 says to look at the other.
-        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        code.version = number
-        return code
-
-
-def _aligned_buffer(schema: Any) -> Any:
-    """The schema's buffer as a class that packs its content at a multiple of ALIGNMENT bytes."""
-
-    class Buffer(schema.BufferT):  # type: ignore[misc]
-        def __init__(self, content: bytes) -> None:
-            super().__init__()
-            self.content = content
-
-        def Pack(self, builder: Any) -> Any:
-            size = len(self.content)
-            if size:
-                builder.StartVector(1, size, ALIGNMENT)
-                builder.head -= size
-                builder.Bytes[builder.head : builder.head + size] = self.content
-                data = builder.EndVector()
-            schema.BufferStart(builder)
-            if size:
-                schema.BufferAddData(builder, data)
-            return schema.BufferEnd(builder)
-
-    return Buffer
+    def _code(self, p: Packer, op: str, number: int) -> int:
+        code = getattr(self.schema.BuiltinOperator, op)
+        # Runtimes from before the code was widened read the deprecated one; 127 says to look at the other.
+        return p.table("OperatorCode", BuiltinCode=code, Version=number, DeprecatedBuiltinCode=min(code, 127))
 
 
 @dataclass(slots=True)
@@ -169,7 +143,7 @@ class _Operator:
     op: str
     version: int
     inputs: list[int]
-    output: int
+    outputs: list[int]
     options: Any
 
 
@@ -180,7 +154,8 @@ class Graph:
         self._model = model
         self._name = name
         self._operators: list[_Operator] = []
-        self._packed: list[tuple[Any, int]] = []  # the tensors as the schema has them, and their buffers
+        self._places: list[int] = []  # buffers of the tensors
+        self._names: dict[int, str] = {}
         self._constants: dict[object, Tensor] = {}
         self.tensors: list[Tensor] = []
         self.inputs: dict[str, Tensor] = {}
@@ -218,11 +193,26 @@ class Graph:
 
         Only inputs and outputs of a graph need a ``name``.
         """
+        return self.ops(op, inputs, shape, 1, dtype, name=name, quantization=quantization, **options)[0]
+
+    def ops(
+        self,
+        op: str,
+        inputs: Sequence[Tensor | Array],
+        shape: Sequence[int],
+        results: int,
+        dtype: str | None = None,
+        *,
+        name: str = "",
+        quantization: Quantization | None = None,
+        **options: Any,
+    ) -> list[Tensor]:
+        """Append an operator with ``results`` results of one shape."""
         tensors = [x if isinstance(x, Tensor) else self.constant(x) for x in inputs]
         dtype = dtype or tensors[0].dtype
         schema = self._model.schema
-        result = self._tensor(name, dtype, shape, 0, quantization)
-        scales = [t.quantization for t in (*tensors[:2], result) if t.quantization is not None]
+        made = [self._tensor(name, dtype, shape, 0, quantization) for _ in range(results)]
+        scales = [t.quantization for t in (*tensors[:2], *made) if t.quantization is not None]
         number = version(op, [t.dtype for t in tensors], dtype, options, any(len(q.scale) > 1 for q in scales))
         filled = None
         if op in _OPTIONS:
@@ -231,57 +221,74 @@ class Graph:
                 if not hasattr(filled, key):
                     raise AttributeError(f"{op} has no option {key}")
                 setattr(filled, key, value)
-        self._operators.append(_Operator(op, number, [t.index for t in tensors], result.index, filled))
-        return result
+        self._operators.append(_Operator(op, number, [t.index for t in tensors], [t.index for t in made], filled))
+        return made
 
     # --- the schema's form
-    def packed(self, operators: dict[tuple[str, int], int], buffers: dict[int, int]) -> Any:
+    def packed(self, p: Packer, operators: dict[tuple[str, int], int], buffers: dict[int, int]) -> int:
         """The graph without what no output depends on. Numbers the operators and buffers it uses."""
         needed = {t.index for t in self.outputs.values()}
         kept: list[_Operator] = []
         for operator in reversed(self._operators):
-            if operator.output in needed:
+            if needed.intersection(operator.outputs):
                 kept.append(operator)
-                needed.update(operator.inputs)
+                needed.update(operator.inputs, operator.outputs)
         needed.update(t.index for t in self.inputs.values())
         self._numbers = {index: number for number, index in enumerate(sorted(needed))}
-        graph = self._model.schema.SubGraphT()
-        graph.name = self._name
-        graph.tensors = []
-        for index in self._numbers:
-            tensor, place = self._packed[index]
-            tensor.buffer = buffers.setdefault(place, len(buffers))
-            graph.tensors.append(tensor)
-        graph.inputs = [self._numbers[t.index] for t in self.inputs.values()]
-        graph.outputs = [self._numbers[t.index] for t in self.outputs.values()]
-        graph.operators = [self._operator(operator, operators) for operator in reversed(kept)]
-        return graph
+        tensors = [self._packed_tensor(p, index, buffers) for index in self._numbers]
+        return p.table(
+            "SubGraph",
+            Tensors=p.tables(tensors),
+            Inputs=p.numbers([self._numbers[t.index] for t in self.inputs.values()]),
+            Outputs=p.numbers([self._numbers[t.index] for t in self.outputs.values()]),
+            Operators=p.tables([self._packed_operator(p, operator, operators) for operator in reversed(kept)]),
+            Name=p.text(self._name),
+        )
 
-    def _operator(self, operator: _Operator, operators: dict[tuple[str, int], int]) -> Any:
-        schema = self._model.schema
-        node = schema.OperatorT()
-        node.opcodeIndex = operators.setdefault((operator.op, operator.version), len(operators))
-        node.inputs = [self._numbers[index] for index in operator.inputs]
-        node.outputs = [self._numbers[operator.output]]
+    def _packed_tensor(self, p: Packer, index: int, buffers: dict[int, int]) -> int:
+        tensor, place = self.tensors[index], self._places[index]
+        fields = {"Shape": p.numbers([1 if n == ROWS else n for n in tensor.shape])}
+        if ROWS in tensor.shape:
+            fields["ShapeSignature"] = p.numbers(tensor.shape)
+        if tensor.quantization is not None:
+            q = tensor.quantization
+            fields["Quantization"] = p.table(
+                "QuantizationParameters",
+                Scale=p.numbers(q.scale, "float32"),
+                ZeroPoint=p.numbers(q.zero_point, "int64"),
+                QuantizedDimension=q.axis,
+            )
+        if index in self._names:
+            fields["Name"] = p.text(self._names[index])
+        kind = getattr(self._model.schema.TensorType, DTYPES[tensor.dtype])
+        return p.table("Tensor", **fields, Buffer=buffers.setdefault(place, len(buffers)), Type=kind)
+
+    def _packed_operator(self, p: Packer, operator: _Operator, operators: dict[tuple[str, int], int]) -> int:
+        fields = {
+            "OpcodeIndex": operators.setdefault((operator.op, operator.version), len(operators)),
+            "Inputs": p.numbers([self._numbers[index] for index in operator.inputs]),
+            "Outputs": p.numbers([self._numbers[index] for index in operator.outputs]),
+        }
         if operator.options is not None:
-            node.builtinOptionsType = getattr(schema.BuiltinOptions, f"{_OPTIONS[operator.op]}Options")
-            node.builtinOptions = operator.options
-        return node
+            fields["BuiltinOptions"] = p.options(operator.options)
+            kind = getattr(self._model.schema.BuiltinOptions, f"{_OPTIONS[operator.op]}Options")
+            fields["BuiltinOptionsType"] = kind
+        return p.table("Operator", **fields)
 
-    def signature(self, index: int) -> Any:
+    def signature(self, p: Packer, index: int) -> int:
         """Names of inputs and outputs under the graph's own name."""
-        signature = self._model.schema.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = self._name, index
-        signature.inputs, signature.outputs = self._map(self.inputs), self._map(self.outputs)
-        return signature
+        return p.table(
+            "SignatureDef",
+            Inputs=self._map(p, self.inputs),
+            Outputs=self._map(p, self.outputs),
+            SignatureKey=p.text(self._name),
+            SubgraphIndex=index,
+        )
 
-    def _map(self, tensors: Mapping[str, Tensor]) -> list[Any]:
-        result = []
-        for name, tensor in tensors.items():
-            entry = self._model.schema.TensorMapT()
-            entry.name, entry.tensorIndex = name, self._numbers[tensor.index]
-            result.append(entry)
-        return result
+    def _map(self, p: Packer, tensors: Mapping[str, Tensor]) -> int:
+        return p.tables(
+            [p.table("TensorMap", Name=p.text(n), TensorIndex=self._numbers[t.index]) for n, t in tensors.items()]
+        )
 
     # --- everyday operators
     def cast(self, x: Tensor, dtype: str) -> Tensor:
@@ -301,7 +308,8 @@ class Graph:
     def reshape(self, x: Tensor, shape: Sequence[int], name: str = "") -> Tensor:
         """x in another shape, copied: also the way to give a tensor another name."""
         wanted = list(shape)
-        return self.op("RESHAPE", [x, np.array(wanted, np.int32)], wanted, name=name, newShape=wanted)
+        # The options could hold the shape once more; all runtimes read the operand.
+        return self.op("RESHAPE", [x, np.array(wanted, np.int32)], wanted, name=name)
 
     def reduce(self, op: str, x: Tensor, axis: int, *, keep: bool = False) -> Tensor:
         """SUM, REDUCE_MAX or REDUCE_MIN along one axis."""
@@ -324,19 +332,9 @@ class Graph:
     def _tensor(
         self, name: str, dtype: str, shape: Sequence[int], buffer: int, quantization: Quantization | None
     ) -> Tensor:
-        schema = self._model.schema
-        tensor = schema.TensorT()
-        tensor.type = getattr(schema.TensorType, DTYPES[dtype])
-        tensor.shape = [1 if n == ROWS else n for n in shape]
+        index = len(self.tensors)
+        self._places.append(buffer)
         if name:
-            tensor.name = name
-        if ROWS in shape:
-            tensor.shapeSignature = list(shape)
-        if quantization is not None:
-            tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale = list(quantization.scale)
-            tensor.quantization.zeroPoint = list(quantization.zero_point)
-            tensor.quantization.quantizedDimension = quantization.axis
-        self._packed.append((tensor, buffer))
-        self.tensors.append(Tensor(len(self.tensors), dtype, tuple(shape), quantization))
+            self._names[index] = name
+        self.tensors.append(Tensor(index, dtype, tuple(shape), quantization))
         return self.tensors[-1]

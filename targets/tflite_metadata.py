@@ -7,11 +7,13 @@ JSON, in the TFLite metadata buffer of that name:
     inputs                  of the signature ``serve``: groups of neighbouring columns of ``features`` and of ``codes``.
                             A group has ``step`` (the pipeline step that computes it), ``from`` (for each column the
                             raw column it depends on, or a list of several; positions for a matrix), and ``minus``
-                            where a number is subtracted from each in the end. Ranks have ``edges`` (a list a column:
-                            the input is how many of them are below the cell, one more than all for NaN; null where
-                            they are too many to list). A column made of one string column has ``codes`` (what every
-                            known string becomes, then None, NaN and any other string; null where such a row is
-                            refused). The exact computation is the program in the bundle's member ``front``.
+                            where a number is subtracted from each in the end. Ranks have ``edges``: for each column
+                            where its edges lie in the entry ``edgeml_edges`` (dtype, byte to start at, how many); the
+                            input is how many of them are below the cell, one more than all for NaN; null where they
+                            are too many to list. A column made of one string column has ``codes``: cells, what each
+                            becomes (their first number where they count up by one), and what any other becomes; null
+                            stands for None among the cells, and for a row that is refused among the numbers. The exact
+                            computation is the program in the bundle's member ``front``.
     outputs                 for each method its form and dtype in scikit-learn, and ``labels`` where the graph gives the
                             index of a class instead of its label (one table a column)
     checks                  what ``refused`` = 1, 2, … stands for; 0 is a row that scikit-learn answers
@@ -34,17 +36,18 @@ from edgeml.targets.base import About
 from edgeml.targets.tflite_sources import Source, sources_of, string_table
 from edgeml.targets.tflite_split import CODES, FEATURES, Cell, Column, Split
 
-ENTRY = "edgeml"
-# Numbers of edges that are written out, each some 5 to 20 bytes; of more the front has them.
+ENTRY, EDGES = "edgeml", "edgeml_edges"
+# Numbers of edges that are written out, 2 to 8 bytes each; of more the front has them.
 MOST_EDGES = 1_000
+_EDGE_DTYPES = ("float16", "float32", "float64")
 
 
 def metadata(
     program: Program, parts: Split, about: About, front: str, serve: Mapping[str, Any], raw: Mapping[str, Any]
-) -> bytes:
-    """The JSON. ``program`` is the whole ranked program; ``serve`` and ``raw`` are facts of the two graphs."""
+) -> dict[str, bytes]:
+    """The entries. ``program`` is the whole ranked program; ``serve`` and ``raw`` are facts of the two graphs."""
     described = _Columns(program, parts)
-    return dumps(
+    content = dumps(
         {
             "edgeml": __version__,
             "name": about.name,
@@ -57,6 +60,7 @@ def metadata(
             "raw": raw,
         }
     )
+    return {ENTRY: content, EDGES: bytes(described.edges)} if described.edges else {ENTRY: content}
 
 
 def _columns_of(schema: Schema) -> dict[str, Any]:
@@ -85,6 +89,7 @@ class _Columns:
     def __init__(self, program: Program, parts: Split) -> None:
         self.program, self.parts = program, parts
         self.sources = sources_of(program)
+        self.edges = bytearray()
         self.edges_left = MOST_EDGES
         self.tables: dict[Source, list[tuple[Cell, dict[str, Any] | None]]] = {}
 
@@ -110,10 +115,10 @@ class _Columns:
         if name == FEATURES and self.parts.shift is not None:
             result["minus"] = [float(self.parts.shift[position])]
         if len(sources) == 1 and self.program.inputs[sources[0][0]].type.dtype == "string":
-            table = [[cell, _number(values, name, position)] for cell, values in self._table(sources[0])]
-            result["codes"] = [table]
+            table = [(cell, _number(values, name, position)) for cell, values in self._table(sources[0])]
+            result["codes"] = [_codes(table)]
         elif node is not None and node.op == "Rank":
-            result["edges"] = [self._edges(node, column.column)]
+            result["edges"] = [self._place_of_edges(node, column.column)]
         return result
 
     def _label(self, source: Source) -> str | int:
@@ -121,12 +126,19 @@ class _Columns:
         entry = self.program.inputs[source[0]]
         return entry.name if entry.type.width == 1 else source[1]
 
-    def _edges(self, node: Node, column: int) -> list[str | float] | None:
+    def _place_of_edges(self, node: Node, column: int) -> list[str | int] | None:
         start, end = node.attrs["offsets"][column : column + 2]
         self.edges_left -= int(end - start)
         if self.edges_left < 0:
             return None
-        return [str(e) if np.isinf(e) else float(e) for e in node.attrs["edges"][start:end]]
+        edges = node.attrs["edges"][start:end]
+        with np.errstate(over="ignore"):
+            narrow = next(
+                n for d in _EDGE_DTYPES if ((n := edges.astype(np.dtype(d).newbyteorder("<"))) == edges).all()
+            )
+        first = len(self.edges)
+        self.edges += narrow.tobytes()
+        return [narrow.dtype.str, first, len(edges)]
 
     def _table(self, source: Source) -> list[tuple[Cell, dict[str, Any] | None]]:
         if source not in self.tables:
@@ -139,3 +151,13 @@ def _number(values: Mapping[str, Any] | None, name: str, position: int) -> float
         return None
     cell = values[name][position]
     return int(cell) if values[name].dtype.kind == "i" else float(cell)
+
+
+def _codes(table: list[tuple[Cell, float | int | None]]) -> list[Any]:
+    """Cells, what they become, and what any other becomes, the last of the table. Shorter where they count up."""
+    other = table[-1][1]
+    known = sorted((pair for pair in table[:-1] if pair[1] != other), key=lambda p: (p[1] is not None, p[1] or 0))
+    cells, values = [cell for cell, _ in known], [value for _, value in known]
+    first = values[0] if values and type(values[0]) is int else None
+    counted = first is not None and values == [*range(first, first + len(values))]
+    return [cells, first if counted else values, other]

@@ -83,9 +83,22 @@ def operators(data, graph=0):
 
 
 def metadata(data):
+    return json.loads(entry(data, "edgeml"))
+
+
+def entry(data, name):
+    """Content of an entry of metadata."""
     model = read(data)
-    entry = next(m for m in model.metadata if m.name == b"edgeml")
-    return json.loads(bytes(model.buffers[entry.buffer].data))
+    found = next(m for m in model.metadata if m.name == name.encode())
+    return bytes(model.buffers[found.buffer].data)
+
+
+def code_table(column):
+    """What each listed cell of a string column becomes, and under None what any other becomes."""
+    cells, values, other = column
+    if isinstance(values, int):
+        values = range(values, values + len(cells))
+    return {repr(c): v for c, v in zip(cells, values, strict=True)} | {"other": other}
 
 
 def converted(pipeline, X):

@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from edgeml.ir import Builder, interpreter
 from edgeml.targets.tflite import lower
-from edgeml.targets.tflite_graph import ALIGNMENT
+from edgeml.targets.tflite_pack import ALIGNMENT
 from tests.oracle import columns_of
 from tests.quantised_programs import FORMS, grid_of, linear_quantised, narrow
 from tests.tflite_oracle import (

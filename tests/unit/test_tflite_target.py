@@ -25,14 +25,17 @@ from edgeml.ir import Builder, interpreter
 from edgeml.passes import simplify
 from edgeml.targets import tflite
 from edgeml.targets.tflite import lower
-from edgeml.targets.tflite_graph import ALIGNMENT, Model, Quantization
+from edgeml.targets.tflite_graph import Model, Quantization
 from edgeml.targets.tflite_lowering import Lowering
+from edgeml.targets.tflite_pack import ALIGNMENT
 from edgeml.targets.tflite_versions import version
 from tests.oracle import columns_of
 from tests.tflite_oracle import (
     ABOUT,
     answers,
+    code_table,
     converted,
+    entry,
     graph_answers,
     halves,
     interpreter_of,
@@ -408,9 +411,9 @@ def test_metadata_has_the_code_tables(mixed):
     ]
     member, colour = facts["inputs"]["codes"]
     assert member["from"] == ["member"]
-    codes = dict(map(tuple, colour["codes"][0]))
+    codes = code_table(colour["codes"][0])
     encoder = est[0].named_transformers_["onehotencoder"].categories_[0].tolist()
-    assert codes == {c: i for i, c in enumerate(encoder)} | {"(NaN)": -1, "(any other)": -1}
+    assert codes == {repr(c): i for i, c in enumerate(encoder)} | {"other": -1}
 
 
 def test_metadata_says_which_strings_are_refused(mixed):
@@ -420,18 +423,21 @@ def test_metadata_says_which_strings_are_refused(mixed):
     est = make_pipeline(columns, RandomForestClassifier(3, random_state=0)).fit(frame, y)
     facts = metadata(lower(converted(est, frame)[0], ABOUT)["model.tflite"])
     table = next(group for group in facts["inputs"]["codes"] if "colour" in group["from"])["codes"][0]
-    assert dict(map(tuple, table))["(any other)"] is None
-    assert all(code is not None for cell, code in table if cell == "red")
+    codes = code_table(table)
+    assert codes["other"] is None
+    assert codes["'red'"] is not None
 
 
 def test_metadata_has_the_edges_of_ranks():
     X = np.random.default_rng(0).integers(0, 9, (300, 3)).astype(float)
     est = RandomForestClassifier(4, max_depth=3, random_state=0).fit(X, X[:, 0] > X[:, 2])
-    facts = metadata(lower(converted(est, X)[0], ABOUT)["model.tflite"])
-    (group,) = facts["inputs"]["codes"]
+    data = lower(converted(est, X)[0], ABOUT)["model.tflite"]
+    (group,) = metadata(data)["inputs"]["codes"]
+    edges = [np.frombuffer(entry(data, "edgeml_edges"), d, count, start) for d, start, count in group["edges"]]
+    assert {e.dtype.name for e in edges} == {"float16"}  # halves, exactly
     splits = [pair for e in est.estimators_ for pair in zip(e.tree_.feature, e.tree_.threshold, strict=True)]
     thresholds = [{t for f, t in splits if f == j} for j in group["from"]]
-    assert [set(e) for e in group["edges"]] == thresholds
+    assert [set(e.tolist()) for e in edges] == thresholds
 
 
 def test_a_model_runs_without_edgeml(tmp_path, mixed):
@@ -454,7 +460,10 @@ features = [(row[n] - m) / s for n, m, s in zip(facts["inputs"]["features"][0]["
 codes = []
 for group in facts["inputs"]["codes"]:
     cell = row[group["from"][0]]
-    codes.append(dict(map(tuple, group["codes"][0]))[cell] if "codes" in group else cell)
+    if "codes" in group:
+        cells, first, other = group["codes"][0]
+        cell = first + cells.index(cell) if cell in cells else other
+    codes.append(cell)
 run = Interpreter(model_content=data).get_signature_runner("serve")
 out = run(features=np.array([features], np.float32), codes=np.array([codes], np.int32))
 label = facts["outputs"]["predict"]["labels"][0][int(out["predict"][0])]
