@@ -72,7 +72,7 @@ def _share(text: str) -> float | None:
     value = _number(text.removesuffix("%").rstrip())
     if value is None:
         return None
-    # 0.1 % is 0.001 to the bit, which multiplying by 0.01 is not.
+    # 3.1 % is 0.031 to the bit, which multiplying by 0.01 is not.
     value = value / 100 if percent else value
     return value if value <= 1 else None
 

@@ -39,6 +39,7 @@ def test_every_example_is_a_good_budget(key):
         ([], None),
         (["label_flips=0.1%"], {"label_flips": 0.001}),
         (["label_flips=0.001"], {"label_flips": 0.001}),
+        (["label_flips=3.1%"], {"label_flips": 0.031}),
         (["label_flips=0.2 %", "metric_drop=1e-3"], {"label_flips": 0.002, "metric_drop": 0.001}),
         (["label_flips=100%,metric_drop=0"], {"label_flips": 1.0, "metric_drop": 0.0}),
         (["max_bytes=13KB"], {"max_bytes": 13_000}),

@@ -256,6 +256,13 @@ def test_equal_reports_give_equal_files():
         assert quantization_plot.draw(report(), "m", kind) == quantization_plot.draw(report(), "m", kind)
 
 
+def test_rare_large_errors_are_seen():
+    """One error among ten thousand would have no height on a linear axis."""
+    found = report()
+    found["formats"]["tflite"]["plot"]["histogram"] = {"edges": [0.0, 0.1, 0.2, 0.3], "counts": [10_000, 0, 1]}
+    assert {"1", "1,000"} <= set(texts(quantization_plot.draw(found, "m", "svg").decode()))
+
+
 def test_png_and_json_together(tmp_path):
     path = tmp_path / "p.png"
     done = run("inspect", bundle(tmp_path, report()), "--plot", path, "--json")
