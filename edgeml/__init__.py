@@ -14,12 +14,18 @@ from edgeml._version import __version__
 if TYPE_CHECKING:
     from edgeml import errors as errors
     from edgeml.compiler import compile as compile
+    from edgeml.quantize.budget import Budget as Budget
     from edgeml.runtimes.load import load as load
     from edgeml.runtimes.verify import verify as verify
 
-__all__ = ["__version__", "compile", "errors", "load", "verify"]
+__all__ = ["Budget", "__version__", "compile", "errors", "load", "verify"]
 
-_WHERE = {"compile": "edgeml.compiler", "load": "edgeml.runtimes.load", "verify": "edgeml.runtimes.verify"}
+_WHERE = {
+    "Budget": "edgeml.quantize.budget",
+    "compile": "edgeml.compiler",
+    "load": "edgeml.runtimes.load",
+    "verify": "edgeml.runtimes.verify",
+}
 # What the extra [compile] brings and a device does without.
 _COMPILER_NEEDS = ("sklearn", "pandas", "joblib")
 

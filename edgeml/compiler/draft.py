@@ -83,7 +83,7 @@ def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Op
         },
         "missing": dict(lowered.missing),
         "quantize": options.quantize,
-        "target": options.target,
+        "target": options.device.name,
         "versions": _versions(),
     }
 

@@ -23,15 +23,24 @@ class Lowered:
     missing: dict[str, str]
 
 
-def sources(programs: Programs, formats: Sequence[str] | None, quantize: str) -> dict[str, Program]:
-    """The program that each format is made from; ``formats`` is None for all."""
-    return {name: program_for(name, programs.of(name), quantize) for name in formats or TARGETS}
+def sources(programs: Programs, formats: Sequence[str], quantize: str) -> dict[str, Program]:
+    """The program that each of the formats is made from."""
+    return {name: program_for(name, programs.of(name), quantize) for name in formats}
 
 
-def lower(made_from: Mapping[str, Program], about: About, sample: Mapping[str, Array], *, strict: bool) -> Lowered:
+def lower(
+    made_from: Mapping[str, Program],
+    about: About,
+    sample: Mapping[str, Array],
+    *,
+    strict: bool,
+    absent: str = "not asked for",
+    some: bool = True,
+) -> Lowered:
     """All artifacts. ``sample``: raw columns of rows that the pipeline answers.
 
-    Raises FormatError for a format that cannot be made when ``strict``, and when none can.
+    ``absent`` is why formats are missing that ``made_from`` does not name. Raises FormatError for a format that cannot
+    be made when ``strict``, and when none can but ``some`` must.
     """
     artifacts: dict[str, Mapping[str, bytes]] = {}
     missing: dict[str, str] = {}
@@ -42,9 +51,9 @@ def lower(made_from: Mapping[str, Program], about: About, sample: Mapping[str, A
             if strict:
                 raise
             missing[name] = error.cause
-    if not artifacts:
+    if not artifacts and some:
         raise FormatError("; ".join(f"{n}: {r}" for n, r in missing.items()), "no format can express this pipeline")
     for name in TARGETS:
         if name not in artifacts and name not in missing:
-            missing[name] = "not asked for"
+            missing[name] = absent
     return Lowered(artifacts, missing)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeml._version import __version__
 from edgeml.errors import CompileError, FormatError
-from edgeml.quantize import check_quantize
+from edgeml.quantize.budget import Budget, check_budget
+from edgeml.quantize.forms import check_quantize
 from edgeml.targets.base import TARGETS
+from edgeml.targets.devices import Device, device
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,19 @@ class Options:
     output: Path
     formats: tuple[str, ...] | None
     quantize: str
-    target: str
+    device: Device
+    budget: Budget | None
     name: str
     version: int
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The formats to make: those asked for by name, else all that the device runs."""
+        return self.formats or self.device.formats
+
+    @property
+    def why_not_made(self) -> str:
+        return "not asked for" if self.formats else f"the target {self.device.name} does not run it"
 
 
 def check_options(
@@ -37,16 +48,10 @@ def check_options(
 ) -> Options:
     """The options of ``compile``, with their defaults. Raises CompileError for one that cannot be honoured."""
     check_quantize(quantize)
-    if target != "generic":
-        raise CompileError(f"target={target!r} is not available in edgeml-sdk {__version__}", 'use target="generic"')
-    if budget is not None:
-        raise CompileError(
-            f"a budget needs quantisation, which edgeml-sdk {__version__} does not have yet",
-            "leave budget out",
-        )
+    chosen, limits = device(target), check_budget(budget)
     wanted = _formats(formats)
     path = Path(output) if output is not None else Path(f"{name or type(pipeline).__name__.lower()}.edgeml")
-    options = Options(path, wanted, quantize, target, name or path.stem, _version(version))
+    options = Options(path, wanted, quantize, chosen, limits, name or path.stem, _version(version))
     if not path.parent.is_dir():
         raise CompileError(f"the folder {path.parent} does not exist", "create it, or write elsewhere")
     return options

@@ -20,6 +20,8 @@ from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
 
 GOLDEN_ROWS = 32
+# Of a quantised program: the share of golden rows whose differences between engines are usual, and twice that is borne.
+USUAL_ROWS, SLACK = 0.9, 2.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,45 @@ class GoldenRows:
             {method: answer[keep] for method, answer in self.outputs.items()},
             self.refused[rows],
         )
+
+    def repeated(self, models: Iterable[tuple[Model, Measure]]) -> tuple[GoldenRows, dict[str, float]]:
+        """The rows that all models of a quantised program answer nearly alike, and how near, by method.
+
+        Engines round half a step of a grid this way or that; what most rows show is the bound, and the others go.
+        """
+        count = int((~self.refused).sum())
+        if not count:
+            return self, {}
+        keep = ~overflowed(self.outputs, count)
+        numbers = [m for m, answer in self.outputs.items() if answer.dtype.kind == "f"]
+        bounds = dict.fromkeys(numbers, 0.0)
+        found = [(measure, *self._run(model, measure, list(self.outputs))) for model, measure in models]
+        for measure, result, within in found:
+            place = np.cumsum(within) - 1
+            for method, answer in self.outputs.items():
+                if not within.any():
+                    continue
+                if method not in bounds:
+                    same = np.asarray(answer == result[method][place], dtype=bool).reshape(count, -1).all(axis=1)
+                    keep &= same | ~within
+                    continue
+                errors = row_errors(answer[keep & within], result[method][place[keep & within]], method, measure)
+                if errors.size:
+                    usual = SLACK * float(np.quantile(errors, USUAL_ROWS, method="higher"))
+                    bounds[method] = max(bounds[method], usual if np.isfinite(usual) else 0.0)
+        for measure, result, within in found:
+            place = np.cumsum(within) - 1
+            for method in numbers:
+                rows = np.flatnonzero(keep & within)
+                if rows.size:
+                    expected = self.outputs[method][rows]
+                    errors = row_errors(expected, result[method][place[rows]], method, measure)
+                    keep[rows[errors > measure.limit(expected.dtype, bounds[method])]] = False
+        keep |= overflowed(self.outputs, count)  # such rows are replayed and not judged
+        rows = np.concatenate([np.flatnonzero(keep), np.arange(count, len(self.refused))])
+        columns = {name: cells[rows] for name, cells in self.columns.items()}
+        outputs = {method: answer[keep] for method, answer in self.outputs.items()}
+        return GoldenRows(columns, outputs, self.refused[rows]), bounds
 
     def _run(self, model: Model, measure: Measure, methods: Sequence[str]) -> tuple[dict[str, Array], Array]:
         """Results of the answered rows within the range of the model's engine, and which these are."""

@@ -24,7 +24,6 @@ from edgeml.quantize.forms import QUANTIZERS, Form, ladder, narrow_bytes
 from edgeml.quantize.judge import Truth, Verdict, judge
 from edgeml.quantize.linear import LinearForm
 from edgeml.quantize.trace import Exact, Trace
-from edgeml.targets.tflite_fixed import forest_score
 
 # Sites that are raised one by one; of more, neighbours of one kind go together.
 _MOST_GROUPS = 12
@@ -191,10 +190,12 @@ def _few_enough(program: Program, columns: Mapping[str, Array], truth: Truth) ->
 
 def _behind_isotonic(program: Program) -> set[int]:
     """Tree ensembles whose sums an isotonic map reads: its steps stand exactly on sums of the training rows."""
+    first = len(program.inputs)
     found = set()
     for node in program.nodes:
-        if node.op == "Interp":
-            score = forest_score(program, node.inputs[0])
-            if score is not None:
-                found.add(score.value - len(program.inputs))
+        value = node.inputs[0] if node.op == "Interp" else -1
+        while (source := program.node_of(value) if value >= 0 else None) is not None:
+            if source.op == "TreeEnsemble":
+                found.add(value - first)
+            value = source.inputs[0] if source.op in ("Select", "Div") else -1
     return found
