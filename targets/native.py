@@ -6,7 +6,7 @@ runtimes/native.py reads it. Everything but an ONNX sub-graph can be expressed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from edgeml.errors import FormatError, ProgramError
 from edgeml.ir import Node, Program
 from edgeml.ir.coded import code_strings, tables_to_json
 from edgeml.ir.compact import shrink
-from edgeml.ir.serial import dump
+from edgeml.ir.preorder import in_preorder, is_preorder, leaves_in_order
+from edgeml.ir.serial import array_places, dump
 from edgeml.ir.table import Array
 from edgeml.jsonutil import dumps
 from edgeml.passes.lossless import float32_at_most
@@ -46,23 +47,30 @@ def lower(program: Program, about: About, sample: Mapping[str, Array] | None = N
         ) from None
     tidied = tuple(_tidy_trees(coded.program, node) for node in coded.program.nodes)
     description, arrays = dump(replace(coded.program, nodes=tidied))
-    recipes, stored = shrink(arrays, _node_arrays(description))
+    recipes, stored = shrink(arrays, _tree_arrays(description, arrays))
     index, blob = pack(stored)
     member = {"program": description, "strings": tables_to_json(coded), "recipes": recipes, "arrays": index}
     return {PROGRAM: dumps(member), ARRAYS: blob}
 
 
 _TREES = ("TreeEnsemble", "TreeLeaves")
-_NODE_ARRAYS = ("threshold", "left", "right", "missing_left", "category_set")
+# What each array of nodes is to compact.py.
+_PARTS = {
+    "threshold": "node", "missing_left": "node", "category_set": "node", "roots": "roots", "left": "left",
+    "right": "right", "feature": "feature",
+}  # fmt: skip
 
 
 def _tidy_trees(program: Program, node: Node) -> Node:
-    """Trees whose unused elements are all alike, and whose thresholds are float32 where the columns are."""
+    """Trees in preorder, whose unused elements are all alike; thresholds are float32 where the columns are."""
     if node.op not in _TREES:
         return node
-    attrs = dict(node.attrs)
+    attrs = in_preorder(node.attrs) or dict(node.attrs)
+    if node.op == "TreeEnsemble":
+        attrs = leaves_in_order(attrs)
     leaf = attrs["feature"] < 0
     unused = {
+        "feature": leaf,
         "threshold": leaf | (attrs["category_set"] >= 0),
         "right": leaf,
         "missing_left": leaf,
@@ -71,18 +79,17 @@ def _tidy_trees(program: Program, node: Node) -> Node:
     if program.type_of(node.inputs[0]).dtype == "float32":
         attrs["threshold"] = float32_at_most(attrs["threshold"])
     for name, where in unused.items():
-        blank = attrs[name].dtype.type(-1 if name == "category_set" else 0)
+        blank = attrs[name].dtype.type(-1 if name in ("feature", "category_set") else 0)
         attrs[name] = np.where(where, blank, attrs[name])
     return replace(node, attrs=attrs)
 
 
-def _node_arrays(description: Mapping[str, Any]) -> dict[int, int]:
-    """For each array of tree nodes its position, and that of the features, which are negative in leaves."""
-    split: dict[int, int] = {}
-    for node in description["nodes"]:
-        if node["op"] in _TREES:
-            by = node["attrs"]["feature"]["array"]
-            split |= {node["attrs"][name]["array"]: by for name in _NODE_ARRAYS}
-            split.pop(by, None)
-    features = set(split.values())
-    return {position: by for position, by in split.items() if position not in features}
+def _tree_arrays(description: Mapping[str, Any], arrays: Sequence[Array]) -> dict[int, tuple[str, int]]:
+    """What each array of an ensemble in preorder is; see shrink."""
+    parts: dict[int, tuple[str, int]] = {}
+    features = set()
+    for places in array_places(description, *_TREES):
+        if is_preorder({name: arrays[at] for name, at in places.items()}):
+            features.add(places["feature"])
+            parts |= {places[name]: (part, places["feature"]) for name, part in _PARTS.items()}
+    return {at: ("feature", at) if at in features else part for at, part in parts.items()}

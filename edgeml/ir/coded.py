@@ -148,11 +148,11 @@ _RULES: dict[str, Callable[[_Rewriter, Node, list[Value]], Value]] = {
 
 # --- storage ------------------------------------------------------------------------------------------------
 def tables_to_json(coded: CodedProgram) -> dict[str, Any]:
-    """Everything but the program, JSON-ready."""
+    """Everything but the program, JSON-ready; outputs without strings are left out."""
     return {
         "vocabulary": list(coded.vocabulary),
         "text_inputs": dict(coded.text_inputs),
-        "text_outputs": {name: list(flags) for name, flags in coded.text_outputs.items()},
+        "text_outputs": {name: list(flags) for name, flags in coded.text_outputs.items() if any(flags)},
     }
 
 
@@ -172,8 +172,9 @@ def tables_from_json(program: Program, tables: Any) -> CodedProgram:
         for name, flag in text_inputs.items()
     ):
         raise ProgramError("a column of codes is not an int64 input of the program")
-    if text_outputs.keys() != program.outputs.keys():
-        raise ProgramError("outputs of strings are listed for other outputs than the program has")
+    if not text_outputs.keys() <= program.outputs.keys():
+        raise ProgramError("outputs of strings are listed that the program does not have")
+    text_outputs = {o.name: text_outputs.get(o.name, (False,) * len(o.values)) for o in program.outputs.values()}
     for name, flags in text_outputs.items():
         values = program.outputs[name].values
         if len(flags) != len(values) or any(

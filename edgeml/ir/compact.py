@@ -1,14 +1,14 @@
 """Arrays in fewer bytes, without losing a bit: what ships to a device should be small.
 
-``shrink`` stores integers, whole floats too, in the narrowest dtype that holds them, or as distances from their
-position (a left child is mostly the next node), float64 that float32 holds as float32, and one repeated element as
-that element. The arrays of trees are split first, inner nodes and leaves apart, since each of the two repeats itself
-where both together do not. ``restore`` undoes it and trusts nothing. targets/native.py writes so, runtimes/native.py
-reads.
+``shrink`` stores numbers in the narrowest dtype that holds them, whole floats as integers, few different numbers as a
+palette, and what repeats or counts not at all. Trees in preorder (preorder.py) store which nodes are leaves in place of
+children and roots, and what inner nodes and leaves hold apart. ``restore`` undoes it and trusts nothing.
+targets/native.py writes so, runtimes/native.py reads; bundle/FORMAT.md lists the recipes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -16,144 +16,263 @@ from typing import Any
 import numpy as np
 
 from edgeml.errors import ArrayError
+from edgeml.ir.preorder import Shape, shape_of
 from edgeml.ir.serial import ARRAY_DTYPES
 from edgeml.ir.table import Array
 
-# Repeated elements may take this much memory, and besides this many bytes for each byte that is stored.
+# What is not stored may take this much memory, and besides this many bytes for each byte that is stored.
 SPARE_BYTES = 2**24
 BYTES_PER_BYTE = 64
-_NARROW = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
-Recipe = dict[str, Any]
+# Fewer elements than this are stored as they are: a longer recipe would take what it saves.
+_FEW = 16
+_LONGEST_NUMBER = 8
+_NARROW = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32")
+_UNSIGNED = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
+Recipe = list[Any] | dict[str, Any]
 
 
-def shrink(arrays: Sequence[Array], split_by: Mapping[int, int]) -> tuple[list[Recipe], list[Array]]:
-    """JSON-ready recipes, one an array, and the arrays to store.
+# --- writing ------------------------------------------------------------------------------------------------
+def shrink(arrays: Sequence[Array], trees: Mapping[int, tuple[str, int]]) -> tuple[list[Recipe], list[Array]]:
+    """JSON-ready recipes, one an array, and what to store: all elements of a dtype as one array.
 
-    ``split_by`` maps the position of an array to that of another of the same length: its elements where that one is
-    negative are stored apart from the others.
+    ``trees`` has the arrays of ensembles in preorder: position -> (part, position of the ensemble's features). The part
+    is "feature" (-1 in leaves), "roots", "left", "right" (0 in leaves), or "node" for one more number a node.
     """
-    stored: list[Array] = []
+    pools = _Pools()
     recipes: list[Recipe] = []
     for position, array in enumerate(arrays):
-        by = split_by.get(position)
-        if by is None:
-            recipes.append(_shrink(np.ascontiguousarray(array), stored))
-            continue
-        negative = arrays[by] < 0
-        parts = [_shrink(array[~negative], stored), _shrink(array[negative], stored)]
-        recipes.append({"how": "split", "dtype": array.dtype.name, "by": by, "parts": parts})
-    return recipes, stored
+        if position not in trees or (trees[position][0] == "node" and _is_repeated(array)):
+            recipes.append(pools.add(array))
+        else:
+            part, by = trees[position]
+            recipes.append(_add_tree(pools, part, by, array, arrays[by] < 0))
+    return recipes, pools.arrays()
 
 
-def _shrink(array: Array, stored: list[Array]) -> Recipe:
-    recipe: Recipe = {"how": "same", "dtype": array.dtype.name, "at": len(stored)}
-    if _is_repeated(array):
-        stored.append(array.reshape(-1)[:1])
-        return {**recipe, "how": "repeat", "shape": list(array.shape)}
-    if array.dtype.kind in "iu" and array.size:
-        short = array.astype(_narrowest(array))
-        if array.ndim == 1 and array.dtype != np.uint64:
+def _add_tree(pools: _Pools, part: str, by: int, array: Array, leaf: Array) -> Recipe:
+    """Put an array of an ensemble in, given which nodes are leaves; its recipe."""
+    if part in ("roots", "right"):
+        return {"by": by, "is": part}
+    if part == "left":
+        return {"by": by, "is": part, "leaf": pools.add(array[leaf])}
+    if part == "feature":
+        return {"inner": pools.add(array[~leaf]), "leaf": pools.add(leaf)}
+    return {"by": by, "inner": pools.add(array[~leaf]), "leaf": pools.add(array[leaf])}
+
+
+def stored_bytes(array: Array) -> int:
+    """Bytes that ``shrink`` stores for an array by itself."""
+    pools = _Pools()
+    pools.add(array)
+    return sum(pool.nbytes for pool in pools.arrays())
+
+
+class _Pools:
+    """What is to be stored, by dtype."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Array]] = {}
+
+    def add(self, array: Array) -> list[Any]:
+        """Put an array in; its recipe."""
+        array = np.ascontiguousarray(array)
+        flat, head = array.reshape(-1), [array.dtype.name, list(array.shape)]
+        if _is_repeated(flat) and (number := _number(flat)) is not None:
+            return [*head, "repeat", number]
+        if array.ndim == 1 and array.dtype.kind in "iu" and array.dtype != np.uint64 and array.size > 1:
             distance = array.astype(np.int64) - np.arange(array.size)
             if _is_repeated(distance):
-                stored.append(distance[:1])
-                return {**recipe, "how": "count", "shape": [array.size]}
-            if _narrowest(distance).itemsize < short.itemsize:
-                short, recipe["how"] = distance.astype(_narrowest(distance)), "distance"
-        stored.append(short)
-    elif array.dtype in (np.float64, np.float32):
-        stored.append(_shortest_float(array))
-    else:
-        stored.append(array)
-    return recipe
+                return [*head, "count", int(distance[0])]
+        if array.size > _FEW and (array.dtype.kind == "b" or (array.dtype.kind in "iu" and not (flat >> 1).any())):
+            self._put(np.packbits(flat.astype(bool)))
+            return [*head, "bits"]
+        short = _shortest(flat)
+        palette, index = _palette(short)
+        if palette.nbytes + index.nbytes + _FEW < short.nbytes:
+            self._put(palette)
+            self._put(index)
+            return [*head, "palette", palette.dtype.name, len(palette), index.dtype.name]
+        self._put(short)
+        return head if short.dtype == array.dtype else [*head, short.dtype.name]
 
+    def arrays(self) -> list[Array]:
+        """One array a dtype."""
+        return [np.concatenate(self._parts[name]) for name in ARRAY_DTYPES if name in self._parts]
 
-def _shortest_float(array: Array) -> Array:
-    """Whole numbers as integers (ranks of thresholds are), float64 that float32 holds as float32."""
-    with np.errstate(all="ignore"):
-        for dtype in (*_NARROW, "float32"):
-            short = array.astype(dtype)
-            fits = np.can_cast(dtype, array.dtype, "safe") and short.dtype.itemsize < array.dtype.itemsize
-            if fits and short.astype(array.dtype).tobytes() == array.tobytes():
-                return short
-    return array
+    def _put(self, flat: Array) -> None:
+        if flat.size:
+            self._parts.setdefault(flat.dtype.name, []).append(flat)
 
 
 def _is_repeated(array: Array) -> bool:
     flat = array.reshape(-1)
-    return flat.size > 1 and flat.tobytes() == flat[:1].tobytes() * flat.size
+    return flat.size > 0 and flat.tobytes() == flat[:1].tobytes() * flat.size
 
 
-def _narrowest(array: Array) -> np.dtype[Any]:
-    low, high = int(array.min()), int(array.max())
-    for name in _NARROW:
-        limits = np.iinfo(name)
-        fits = limits.min <= low and high <= limits.max and limits.dtype.itemsize < array.dtype.itemsize
-        if fits and np.can_cast(limits.dtype, array.dtype):  # an unsigned array is read back from an unsigned one
-            return np.dtype(name)
-    return array.dtype
+def _number(flat: Array) -> Any:
+    """The element that is repeated, as JSON; None where JSON has none, or where storing it is shorter."""
+    number = flat[0].item()
+    stored = flat.size == 1 and len(repr(number)) > _LONGEST_NUMBER
+    return None if stored or not math.isfinite(number) else number
 
 
+def _shortest(flat: Array) -> Array:
+    """The elements in the narrowest dtype that gives every bit back."""
+    with np.errstate(all="ignore"):
+        for name in _NARROW:
+            dtype = np.dtype(name)
+            if dtype.itemsize < flat.dtype.itemsize and np.can_cast(dtype, flat.dtype, "safe"):
+                short = flat.astype(dtype)
+                if short.astype(flat.dtype).tobytes() == flat.tobytes():
+                    return short
+    return flat
+
+
+def _palette(flat: Array) -> tuple[Array, Array]:
+    """(different elements, which of them each element is); NaNs of different bits are different."""
+    bits, index = np.unique(flat.view(_UNSIGNED[flat.dtype.itemsize]), return_inverse=True)
+    return bits.view(flat.dtype), index.reshape(-1).astype(np.min_scalar_type(max(len(bits) - 1, 0)))
+
+
+# --- reading ------------------------------------------------------------------------------------------------
 def restore(recipes: Any, stored: Sequence[Array]) -> list[Array]:
     """The arrays as they were, read-only where they are views. Raises ArrayError for recipes that make no sense."""
-    budget = SPARE_BYTES + BYTES_PER_BYTE * sum(a.nbytes for a in stored)
-    result: dict[int, Array] = {}
     if not isinstance(recipes, list):
         raise ArrayError("the recipes of arrays must be a list")
-    splits = [isinstance(recipe, Mapping) and recipe.get("how") == "split" for recipe in recipes]
+    result: list[Array] = [np.empty(0)] * len(recipes)
+    parts: dict[int, dict[str, Array]] = {}
+    leaves: dict[int, Array] = {}
+    shapes: dict[int, Shape] = {}
+    position = 0
     try:
-        for position in sorted(range(len(recipes)), key=splits.__getitem__):
-            recipe = recipes[position]
-            if splits[position]:
-                array = _join(recipe, result[recipe["by"]], stored, budget)
-            else:
-                array = _restore(recipe, stored, budget)
-            budget -= array.nbytes
-            result[position] = array
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        reader = _Reader(stored)
+        for position, recipe in enumerate(recipes):
+            if isinstance(recipe, list):
+                result[position] = reader.read(recipe)
+                continue
+            parts[position] = {key: reader.read(recipe[key]) for key in ("inner", "leaf") if key in recipe}
+            if recipe.keys() == {"inner", "leaf"}:
+                leaves[position] = parts[position].pop("leaf")
+                result[position] = _feature(parts[position]["inner"], leaves[position], reader)
+        reader.end()
+        for position in parts.keys() - leaves.keys():
+            by = recipes[position]["by"]
+            if by not in shapes:
+                shapes[by] = shape_of(leaves[by])
+            result[position] = _of_tree(recipes[position], parts[position], leaves[by], shapes[by], reader)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArrayError(f"array {position}: a recipe that makes no sense: {type(error).__name__}: {error}") from None
-    return [result[position] for position in range(len(recipes))]
+    return result
 
 
-def _join(recipe: Recipe, by: Array, stored: Sequence[Array], budget: int) -> Array:
-    """The elements where ``by`` is negative put among the others."""
-    others, negatives = (_restore(part, stored, budget) for part in recipe["parts"])
-    negative = by < 0
-    array = np.empty(by.shape, dtype=_dtype(recipe))
-    if array.ndim != 1 or (others.ndim, negatives.ndim) != (1, 1) or {others.dtype, negatives.dtype} != {array.dtype}:
-        raise ValueError("the parts of a split array are of another kind")
-    array[~negative], array[negative] = _exactly(others, ~negative), _exactly(negatives, negative)
-    return array
+class _Reader:
+    """What is stored, from its beginning to its end, and how much memory may be taken for it."""
 
+    def __init__(self, stored: Sequence[Array]) -> None:
+        self._pools = {array.dtype.name: array for array in stored}
+        if len(self._pools) < len(stored) or any(array.ndim != 1 for array in stored):
+            raise ValueError("stored are two arrays of one dtype, or one of several axes")
+        self._at = dict.fromkeys(self._pools, 0)
+        self._budget = SPARE_BYTES + BYTES_PER_BYTE * sum(array.nbytes for array in stored)
 
-def _exactly(part: Array, places: Array) -> Array:
-    if part.size != np.count_nonzero(places):
-        raise ValueError(f"{part.size} elements for {np.count_nonzero(places)} places")
-    return part
+    def read(self, recipe: Any) -> Array:
+        """The next array, by its recipe."""
+        dtype, shape, how, *more = recipe if len(recipe) > 2 else [*recipe, recipe[0]]
+        if dtype not in ARRAY_DTYPES or not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
+            raise ValueError(f"an array {dtype!s:.40}{shape!s:.40}")
+        size = prod(shape)
+        self.spend(size * np.dtype(dtype).itemsize)
+        return self._flat(np.dtype(dtype), size, how, more).reshape(shape)
 
+    def _flat(self, dtype: np.dtype[Any], size: int, how: Any, more: list[Any]) -> Array:
+        if how in ARRAY_DTYPES and not more:
+            return self._widened(self._take(how, size), dtype)
+        if how == "bits" and not more and dtype.kind in "biu":
+            packed = self._take("uint8", -(-size // 8))
+            if size % 8 and packed[-1] & (0xFF >> size % 8):
+                raise ValueError("bits behind the last one")
+            return np.unpackbits(packed, count=size).astype(dtype)
+        if how == "palette":
+            name, count, index_name = more
+            colours, index = self._take(name, count), self._take(index_name, size)
+            if index.dtype.kind != "u":
+                raise ValueError(f"a palette by {index.dtype}")
+            return self._widened(colours, dtype)[index]
+        (number,) = more
+        first = np.array([number], dtype=dtype)
+        if type(number) not in (bool, int, float) or first.tolist() != [number]:
+            raise ValueError(f"{number!s:.40} as {dtype}")
+        if how == "repeat":
+            return np.repeat(first, size)
+        if how == "count" and dtype.kind in "iu" and dtype != np.uint64:
+            self.spend(size * 8)
+            return (first.astype(np.int64) + np.arange(size)).astype(dtype)
+        raise ValueError(f"{how!s:.40} of {dtype}")
 
-def _restore(recipe: Recipe, stored: Sequence[Array], budget: int) -> Array:
-    how, dtype, at = recipe["how"], _dtype(recipe), recipe["at"]
-    if type(at) is not int or at < 0:
-        raise ValueError(f"there is no stored array {at}")
-    array = stored[at]
-    if how == "same" and np.can_cast(array.dtype, dtype, "safe"):
+    def _take(self, name: Any, size: int) -> Array:
+        """The next elements of a dtype."""
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} elements")
+        if size == 0:
+            return np.empty(0, dtype=_known(name))
+        start = self._at[name]
+        if start + size > len(self._pools[name]):
+            raise ValueError(f"{size} elements of {name}, {len(self._pools[name]) - start} are left")
+        self._at[name] += size
+        return self._pools[name][start : start + size]
+
+    @staticmethod
+    def _widened(array: Array, dtype: np.dtype[Any]) -> Array:
+        if not np.can_cast(array.dtype, dtype, "safe"):
+            raise ValueError(f"{array.dtype} as {dtype}")
         return array.astype(dtype, copy=False)
-    counts = array.ndim == 1 and array.dtype.kind in "iu" and array.dtype != np.uint64 and dtype.kind in "iu"
-    if how == "distance" and counts:
-        return (array.astype(np.int64) + np.arange(array.size)).astype(dtype)
-    shape = tuple(recipe["shape"])
-    if array.size != 1 or not all(type(n) is int and n > 0 for n in shape):
-        raise ValueError(f"{how} of {array.size} elements to {shape}")
-    if prod(shape) * max(dtype.itemsize, 8) > budget:
-        raise ValueError(f"{shape} is out of proportion to what is stored")
-    if how == "repeat" and np.can_cast(array.dtype, dtype, "safe"):
-        return np.ascontiguousarray(np.broadcast_to(array.reshape(-1).astype(dtype), shape))
-    if how == "count" and counts and len(shape) == 1:
-        return (array.astype(np.int64) + np.arange(shape[0])).astype(dtype)
-    raise ValueError(f"{how} of {array.dtype} to {dtype}")
+
+    def spend(self, count: int) -> None:
+        """Refuse what is out of proportion to what is stored."""
+        self._budget -= count
+        if self._budget < 0:
+            raise ValueError(f"{count} bytes are out of proportion to what is stored")
+
+    def end(self) -> None:
+        """Refuse elements that no recipe has read."""
+        if any(at != len(self._pools[name]) for name, at in self._at.items()):
+            raise ValueError("there are elements that belong to no array")
 
 
-def _dtype(recipe: Recipe) -> np.dtype[Any]:
-    if recipe["dtype"] not in ARRAY_DTYPES:
-        raise ValueError(f"dtype {recipe['dtype']!r:.40}")
-    return np.dtype(recipe["dtype"])
+def _known(name: Any) -> str:
+    if name not in ARRAY_DTYPES:
+        raise ValueError(f"dtype {name!s:.40}")
+    return str(name)
+
+
+def _feature(inner: Array, leaf: Array, reader: _Reader) -> Array:
+    """The features of an ensemble, which columns its splits compare."""
+    if leaf.dtype != bool or leaf.ndim != 1:
+        raise ValueError("which nodes are leaves is not told by booleans")
+    blank = np.array([-1]).astype(inner.dtype)
+    return _joined(leaf, inner, np.repeat(blank, np.count_nonzero(leaf)), reader)
+
+
+def _of_tree(recipe: Recipe, parts: dict[str, Array], leaf: Array, shape: Shape, reader: _Reader) -> Array:
+    """An array of an ensemble by its recipe, given which nodes are leaves."""
+    assert isinstance(recipe, dict)
+    what, keys = recipe.get("is"), recipe.keys() - {"by", "is"}
+    if what in ("roots", "right") and not keys:
+        found: Array = shape.roots if what == "roots" else shape.right
+        return found
+    if what == "left" and keys == {"leaf"}:
+        return _joined(leaf, shape.left[~leaf], parts["leaf"], reader)
+    if "is" not in recipe and keys == {"inner", "leaf"}:
+        return _joined(leaf, parts["inner"], parts["leaf"], reader)
+    raise ValueError(f"{sorted(recipe)} of a tree")
+
+
+def _joined(leaf: Array, inner: Array, ends: Array, reader: _Reader) -> Array:
+    """The elements of inner nodes and of leaves, each where it belongs."""
+    count = int(np.count_nonzero(leaf))
+    if inner.dtype != ends.dtype or inner.shape != (len(leaf) - count,) or ends.shape != (count,):
+        raise ValueError(f"{inner.dtype}{inner.shape} and {ends.dtype}{ends.shape} for {len(leaf)} nodes")
+    reader.spend(len(leaf) * inner.dtype.itemsize)
+    array = np.empty(len(leaf), dtype=inner.dtype)
+    array[~leaf], array[leaf] = inner, ends
+    return array

@@ -1,12 +1,15 @@
 """A program as JSON plus raw arrays, and back. The native artifact of a bundle is stored so; nothing is ever executed.
 
-``dump`` gives a JSON-ready dict and the arrays it refers to by position; equal arrays are stored once. ``load`` trusts
-nothing: whatever is malformed raises ProgramError, and the result has passed the spec check.
+``dump`` gives a JSON-ready dict and the arrays it refers to by position; equal arrays are stored once. Nothing is
+written that the op table knows: no types of results, no attributes that are not there. ``load`` trusts nothing:
+whatever is malformed raises ProgramError, and the result is legal by the rules of spec.py. bundle/FORMAT.md describes
+the dict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from edgeml.errors import ProgramError
 from edgeml.ir.ops import OPS
 from edgeml.ir.program import Attr, Input, Node, Output, Program, ValueType, attr_key
-from edgeml.ir.spec import check
+from edgeml.ir.spec import check_inputs, check_outputs, result_type
 from edgeml.ir.table import Array
 
 ARRAY_DTYPES = (
@@ -33,70 +36,91 @@ def dump(program: Program) -> tuple[dict[str, Any], list[Array]]:
             if key not in places:
                 places[key] = len(arrays)
                 arrays.append(np.ascontiguousarray(value))
-            return {"array": places[key]}
+            return places[key]
         if isinstance(value, tuple):
-            return {"cells": [{"nan": True} if isinstance(c, float) else c for c in value]}
+            return [{"nan": True} if isinstance(c, float) else c for c in value]
         return value
 
-    nodes = [
-        {
-            "op": node.op,
-            "inputs": list(node.inputs),
-            "type": [node.type.dtype, node.type.width],
-            "attrs": {k: encode(v) for k, v in node.attrs.items()},
-            "origin": node.origin,
-        }
-        for node in program.nodes
-    ]
+    def entry(node: Node) -> list[Any]:
+        attrs = {k: encode(v) for k, v in node.attrs.items()}
+        return [node.op, *node.inputs, attrs] if attrs else [node.op, *node.inputs]
+
+    origins = {origin: at for at, origin in enumerate(dict.fromkeys(node.origin for node in program.nodes))}
     return {
-        "inputs": [{"name": i.name, "type": [i.type.dtype, i.type.width]} for i in program.inputs],
-        "nodes": nodes,
-        "outputs": [
-            {"name": o.name, "values": list(o.values), "form": o.form, "dtype": o.dtype}
-            for o in program.outputs.values()
+        "inputs": [
+            [kind.dtype, kind.width, [i.name for i in group]]
+            for kind, group in groupby(program.inputs, lambda i: i.type)
         ],
+        "origins": list(origins),
+        "steps": [
+            [origins[origin], *map(entry, group)] for origin, group in groupby(program.nodes, lambda n: n.origin)
+        ],
+        "outputs": [[o.name, o.form, o.dtype, *o.values] for o in program.outputs.values()],
     }, arrays
+
+
+def array_places(description: Mapping[str, Any], *ops: str) -> list[dict[str, int]]:
+    """For every node of the given ops, in what ``dump`` returned: its attributes that are arrays and where they are."""
+    found = []
+    for _, *nodes in description["steps"]:
+        for op, *rest in nodes:
+            if op in ops:
+                found.append({name: rest[-1][name] for name, kind in OPS[op].attrs.items() if kind == "array"})
+    return found
 
 
 def load(description: Any, arrays: Sequence[Array]) -> Program:
     """The program a description and its arrays hold. Raises ProgramError when they hold none."""
-
-    def decode(value: Any) -> Attr:
-        if not isinstance(value, Mapping):
-            return value
-        if "array" in value:
-            array = arrays[_place(value["array"], len(arrays))]
-            if array.dtype.name not in ARRAY_DTYPES:
-                raise ProgramError(f"an array of {array.dtype}")
-            return array
-        return tuple(float("nan") if isinstance(c, Mapping) else c for c in value["cells"])
-
     try:
-        inputs = tuple(Input(str(i["name"]), _type(i["type"])) for i in description["inputs"])
-        nodes = tuple(
-            Node(
-                n["op"],
-                tuple(_index(v) for v in n["inputs"]),
-                _type(n["type"]),
-                {k: decode(v) for k, v in n["attrs"].items()},
-                str(n["origin"]),
-            )
-            for n in description["nodes"]
+        inputs = tuple(
+            Input(str(name), ValueType(dtype, _index(width)))
+            for dtype, width, names in description["inputs"]
+            for name in names
         )
+        check_inputs(inputs)
+        types = [entry.type for entry in inputs]
+        nodes: list[Node] = []
+        origins = description["origins"]
+        for at, *step in description["steps"]:
+            origin = str(origins[_place(at, len(origins))])
+            for entry in step:
+                nodes.append(_node(entry, arrays, types, origin))
+                types.append(nodes[-1].type)
         outputs = {
-            o["name"]: Output(o["name"], tuple(_index(v) for v in o["values"]), o["form"], str(o["dtype"]))
-            for o in description["outputs"]
+            name: Output(name, tuple(_index(v) for v in values), form, str(dtype))
+            for name, form, dtype, *values in description["outputs"]
         }
         if len(outputs) < len(description["outputs"]):
             raise ProgramError("two outputs have one name")
-        for node in nodes:
-            if node.op not in OPS:
-                raise ProgramError(f"op {node.op!r} is not known to this version of EdgeML", "upgrade edgeml-sdk")
-        return check(Program(inputs, nodes, outputs))
+        check_outputs(outputs, types)
+        return Program(inputs, tuple(nodes), outputs)
     except ProgramError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ProgramError(f"a malformed program description: {type(error).__name__}: {error}") from None
+
+
+def _node(entry: Any, arrays: Sequence[Array], types: Sequence[ValueType], origin: str) -> Node:
+    op, *rest = entry
+    given = rest.pop() if rest and isinstance(rest[-1], Mapping) else {}
+    if op not in OPS:
+        raise ProgramError(f"op {op!r:.80} is not known to this version of EdgeML", "upgrade edgeml-sdk")
+    kinds = OPS[op].attrs
+    attrs = {name: _attr(kinds.get(name, ""), value, arrays) for name, value in given.items()}
+    inputs = tuple(_index(value) for value in rest)
+    return Node(op, inputs, result_type(op, inputs, attrs, types, origin), attrs, origin)
+
+
+def _attr(kind: str, value: Any, arrays: Sequence[Array]) -> Attr:
+    """The value of an attribute: arrays are given by position, cells of strings as a list."""
+    if kind == "keys" and isinstance(value, list):
+        return tuple(float("nan") if isinstance(c, Mapping) else c for c in value)
+    if kind not in ("array", "keys"):
+        return value
+    array = arrays[_place(value, len(arrays))]
+    if array.dtype.name not in ARRAY_DTYPES:
+        raise ProgramError(f"an array of {array.dtype}")
+    return array
 
 
 def _place(value: Any, count: int) -> int:
@@ -110,8 +134,3 @@ def _index(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ProgramError(f"a value id must be an integer, got {value!r}")
     return value
-
-
-def _type(value: Any) -> ValueType:
-    dtype, width = value
-    return ValueType(dtype, _index(width))

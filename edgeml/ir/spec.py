@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from edgeml.errors import ProgramError
 from edgeml.ir.ops import OPS
-from edgeml.ir.program import DTYPES, Attr, Program
+from edgeml.ir.program import DTYPES, Attr, Input, Output, Program, ValueType
 
 _FORMS = ("vector", "matrix")
 
 
 def check(program: Program) -> Program:
     """Return the program, or raise ProgramError naming the first node that is not legal."""
-    names = [i.name for i in program.inputs]
-    if len(set(names)) != len(names):
+    check_inputs(program.inputs)
+    types = [entry.type for entry in program.inputs]
+    for node in program.nodes:
+        expected = result_type(node.op, node.inputs, node.attrs, types, node.origin)
+        if expected != node.type:
+            where = f"%{len(types)} {node.op} ({node.origin or 'no origin'})"
+            raise ProgramError(f"{where}: declared {node.type}, computes {expected}")
+        types.append(node.type)
+    check_outputs(program.outputs, types)
+    return program
+
+
+def check_inputs(inputs: Sequence[Input]) -> None:
+    """Raise ProgramError where the inputs are not legal."""
+    if len({entry.name for entry in inputs}) != len(inputs):
         raise ProgramError("two inputs have one name")
-    for entry in program.inputs:
+    for entry in inputs:
         if entry.type.dtype not in DTYPES or entry.type.width < 1:
             raise ProgramError(f"input {entry.name} has type {entry.type}")
-    for index, node in enumerate(program.nodes):
-        here = len(program.inputs) + index
-        where = f"%{here} {node.op} ({node.origin or 'no origin'})"
-        op = OPS.get(node.op)
-        if op is None:
-            raise ProgramError(f"{where}: no such op")
-        if not node.inputs if op.arity is None else len(node.inputs) != op.arity:
-            raise ProgramError(f"{where}: {len(node.inputs)} inputs, the op takes {op.arity}")
-        if any(not 0 <= value < here for value in node.inputs):
-            raise ProgramError(f"{where}: reads a value that is not computed yet")
-        if set(node.attrs) != set(op.attrs):
-            raise ProgramError(f"{where}: attributes {sorted(node.attrs)}, the op takes {sorted(op.attrs)}")
-        for name, kind in op.attrs.items():
-            if not _is_kind(node.attrs[name], kind):
-                raise ProgramError(f"{where}: attribute {name} is not of kind {kind}")
-        try:
-            expected = op.infer([program.type_of(v) for v in node.inputs], node.attrs)
-        except ProgramError as error:
-            raise ProgramError(f"{where}: {error.cause}") from None
-        if expected != node.type:
-            raise ProgramError(f"{where}: declared {node.type}, computes {expected}")
-    total = len(program.inputs) + len(program.nodes)
-    for name, output in program.outputs.items():
+
+
+def result_type(
+    name: str, inputs: Sequence[int], attrs: Mapping[str, Attr], types: Sequence[ValueType], origin: str
+) -> ValueType:
+    """Type of what a node computes from the values before it, ``types``; ProgramError when the node is not legal."""
+    where = f"%{len(types)} {name} ({origin or 'no origin'})"
+    op = OPS.get(name)
+    if op is None:
+        raise ProgramError(f"{where}: no such op")
+    if not inputs if op.arity is None else len(inputs) != op.arity:
+        raise ProgramError(f"{where}: {len(inputs)} inputs, the op takes {op.arity}")
+    if any(not 0 <= value < len(types) for value in inputs):
+        raise ProgramError(f"{where}: reads a value that is not computed yet")
+    if set(attrs) != set(op.attrs):
+        raise ProgramError(f"{where}: attributes {sorted(attrs)}, the op takes {sorted(op.attrs)}")
+    for attr, kind in op.attrs.items():
+        if not _is_kind(attrs[attr], kind):
+            raise ProgramError(f"{where}: attribute {attr} is not of kind {kind}")
+    try:
+        result = op.infer([types[v] for v in inputs], attrs)
+    except ProgramError as error:
+        raise ProgramError(f"{where}: {error.cause}") from None
+    if result.dtype not in DTYPES or result.width < 0:
+        raise ProgramError(f"{where}: computes {result}")
+    return result
+
+
+def check_outputs(outputs: Mapping[str, Output], types: Sequence[ValueType]) -> None:
+    """Raise ProgramError where the outputs are not legal, given the types of all values."""
+    for name, output in outputs.items():
         if name != output.name or output.form not in _FORMS or not output.values:
             raise ProgramError(f"output {name} is malformed")
-        if any(not 0 <= value < total for value in output.values):
+        if any(not 0 <= value < len(types) for value in output.values):
             raise ProgramError(f"output {name} names a value that does not exist")
-        if output.form == "vector" and (len(output.values) > 1 or program.type_of(output.values[0]).width != 1):
+        if output.form == "vector" and (len(output.values) > 1 or types[output.values[0]].width != 1):
             raise ProgramError(f"output {name} is a vector but not one column")
         np.dtype(output.dtype)
-    return program
 
 
 def _is_kind(value: Attr, kind: str) -> bool:

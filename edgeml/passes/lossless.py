@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeml.ir.compact import stored_bytes
 from edgeml.ir.program import Node, Program
 from edgeml.ir.table import Array
 from edgeml.passes import run_passes, simplify
@@ -68,12 +69,12 @@ def _share(node: Node, graph: Graph) -> int | None:
     rows = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).reshape(-1)
     _, first, place = np.unique(rows, return_index=True, return_inverse=True)
     leaf = node.attrs["feature"] < 0
-    # A leaf of its own is found by counting, a shared one needs its number.
-    number_bytes = np.min_scalar_type(len(first) - 1).itemsize * int(leaf.sum())
-    if values[first].nbytes + number_bytes >= values.nbytes:
-        return None
     left = node.attrs["left"].copy()
     left[leaf] = place.reshape(-1)[left[leaf]]
+    # As they are stored: narrow, or few different numbers once. A leaf of its own is found by counting, a shared one
+    # needs its number.
+    if stored_bytes(values[first]) + stored_bytes(left[leaf]) >= stored_bytes(values):
+        return None
     return graph.append(replace(node, attrs={**node.attrs, "left": left, "leaf_values": values[first]}))
 
 

@@ -73,7 +73,8 @@ def test_an_op_on_characters_is_refused_with_the_step(monkeypatch):
         {"vocabulary": None},
         {"text_inputs": {"nobody": True}},
         {"text_inputs": {"x": 1}},
-        {"text_outputs": {}},
+        {"text_outputs": {"score": [True]}},
+        {"text_outputs": {"predict": [True, False]}},
         {"text_outputs": {"predict": [True], "transform": [1]}},
         {"text_outputs": {"predict": [], "transform": [True]}},
     ],
@@ -115,47 +116,187 @@ def test_arrays_come_back_bit_for_bit():
     for before, after in zip(ARRAYS, restore(json.loads(json.dumps(recipes)), stored), strict=True):
         assert (before.dtype, before.shape) == (after.dtype, after.shape)
         assert before.tobytes() == after.tobytes()
+    assert len({a.dtype for a in stored}) == len(stored)
     assert sum(a.nbytes for a in stored) < sum(a.nbytes for a in ARRAYS) / 5
 
 
-def test_split_arrays_come_back_bit_for_bit():
-    feature = np.array([3, -1, 0, -1, -1], dtype=np.int32)
-    arrays = [np.array([0.25, 1 / 3, 7.0, -0.0, np.nan]), feature, np.array([1, 0, 3, 1, 2], dtype=np.int32)]
-    recipes, stored = shrink(arrays, {0: 1, 2: 1})
-    for before, after in zip(arrays, restore(recipes, stored), strict=True):
-        assert before.dtype == after.dtype
-        assert before.tobytes() == after.tobytes()
+def odd(bits, dtype):
+    """Floats by their bits, for NaNs that differ."""
+    return np.array(bits, dtype=f"uint{np.dtype(dtype).itemsize * 8}").view(dtype)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "array"),
+    ("array", "dtype"),
     [
-        ({"how": "repeat", "dtype": "int64", "at": 0, "shape": [2**40]}, [1]),
-        ({"how": "count", "dtype": "int64", "at": 0, "shape": [2**40]}, [1]),
-        ({"how": "repeat", "dtype": "int64", "at": 0, "shape": [-1]}, [1]),
-        ({"how": "repeat", "dtype": "int64", "at": 0, "shape": [3]}, [1, 2]),
-        ({"how": "repeat", "dtype": "int64", "at": 0}, [1]),
-        ({"how": "same", "dtype": "object", "at": 0}, [1]),
-        ({"how": "same", "dtype": "int8", "at": 0}, [1]),
-        ({"how": "same", "dtype": "int64", "at": 1}, [1]),
-        ({"how": "same", "dtype": "int64", "at": -1}, [1]),
-        ({"how": "distance", "dtype": "int64", "at": 0}, [0.5]),
-        ({"how": "guess", "dtype": "int64", "at": 0}, [1]),
-        ({"how": "split", "dtype": "int64", "by": 5, "parts": []}, [1]),
-        ({"dtype": "int64"}, [1]),
-        (7, [1]),
+        (np.array([0.0, 0.5, 512.5]), "float16"),
+        (np.array([0.5, -0.0, np.inf, -np.inf, np.nan], dtype=np.float32), "float16"),
+        (np.array([65504.0, 2.0**-24, 0.5]), "float16"),
+        (np.array([65520.0, 0.5]), "float32"),
+        (np.array([2.0**-25, 0.5]), "float32"),
+        (np.array([2049.0, 0.5], dtype=np.float32), "float32"),
+        (odd([0x7FF8000000000000, 0x3FE0000000000000], np.float64), "float16"),
+        (odd([0x7FF8000000000001, 0x3FE0000000000000], np.float64), "float64"),
+        (odd([0xFFF8000000000000, 0x3FE0000000000000], np.float64), "float16"),
+        (odd([0x7FC00001, 0x3F000000], np.float32), "float32"),
+        (np.array([-128.0, 127.0]), "int8"),
+        (np.array([0.0, 255.0]), "uint8"),
+        (np.array([-129.0, 127.0]), "int16"),
+        (np.array([0.0, 65535.0]), "uint16"),
+        (np.array([-0.0, 127.0]), "float16"),
+        (np.array([[-5, 7]], dtype=np.int8), "int8"),
+        (np.array([[-500, 700]], dtype=np.int16), "int16"),
+        (np.array([[0.5, 700]], dtype=np.float16), "float16"),
     ],
 )
-def test_recipes_that_make_no_sense(recipe, array):
-    with pytest.raises(ArrayError, match="array 0"):
-        restore([recipe], [np.array(array)])
+def test_the_narrowest_dtype_that_gives_every_bit_back(array, dtype):
+    recipes, stored = shrink([array], {})
+    assert [a.dtype.name for a in stored] == [dtype]
+    (after,) = restore(recipes, stored)
+    assert (after.dtype, after.shape, after.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-def test_a_split_must_fit_its_parts():
-    part = {"how": "same", "dtype": "int64", "at": 0}
-    recipes = [{"how": "split", "dtype": "int64", "by": 1, "parts": [part, part]}, part]
-    with pytest.raises(ArrayError, match="places"):
-        restore(recipes, [np.array([1, 2])])
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257])
+def test_few_different_numbers_are_stored_once(count):
+    rng = np.random.default_rng(count)
+    colours = np.append(rng.normal(size=count - 1), -0.0)
+    colours[: count // 200] = np.nan
+    array = colours[rng.integers(0, count, (40, 70))]
+    recipes, stored = shrink([array], {})
+    assert sum(a.nbytes for a in stored) <= 8 * count + array.size * (1 if count <= 256 else 2)
+    assert restore(recipes, stored)[0].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("size", [17, 24, 25, 1000])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64"])
+def test_zeros_and_ones_are_stored_as_bits(size, dtype):
+    array = (np.random.default_rng(size).random(size) < 0.5).astype(dtype)
+    recipes, stored = shrink([array], {})
+    assert stored[0].nbytes == -(-size // 8)
+    assert restore(recipes, stored)[0].tobytes() == array.tobytes()
+
+
+TREE = {  # two trees, the second one leaf
+    "feature": np.array([3, -1, 0, -1, -1, -1], dtype=np.int32),
+    "roots": np.array([0, 5], dtype=np.int32),
+    "left": np.array([1, 0, 3, 2, 1, 3], dtype=np.int32),
+    "right": np.array([2, 0, 4, 0, 0, 0], dtype=np.int32),
+    "node": np.array([0.25, 1 / 3, 7.0, -0.0, np.nan, 2.0]),
+}
+
+
+def test_trees_in_preorder_come_back_bit_for_bit():
+    recipes, stored = shrink(list(TREE.values()), {at: (name, 0) for at, name in enumerate(TREE)})
+    for before, after in zip(TREE.values(), restore(json.loads(json.dumps(recipes)), stored), strict=True):
+        assert before.dtype == after.dtype
+        assert before.tobytes() == after.tobytes()
+    # Columns, which are leaves, rows of leaf values, float16 of splits and float64 of leaves.
+    assert sum(a.nbytes for a in stored) == 2 + 6 + 4 + 2 * 2 + 4 * 8
+
+
+INTS = [np.array([1, 2, 3], dtype=np.int64)]
+BYTES = [np.array([1, 2, 3], dtype=np.uint8)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stored"),
+    [
+        (["int64", [2**40], "repeat", 1], []),
+        (["int64", [2**40], "count", 1], []),
+        (["bool", [2**40], "bits"], []),
+        (["int64", [0, 2**40, 2**40], "repeat", 1], []),
+        (["int64", [-3], "repeat", 1], []),
+        (["int64", [3.0], "repeat", 1], []),
+        (["int64", [True], "repeat", 1], []),
+        (["int64", 3, "repeat", 1], []),
+        (["int64", [1] * 100, "repeat", 1], []),
+        (["int64", [3], "repeat"], []),
+        (["int64", [3], "repeat", 0.5], []),
+        (["int64", [3], "repeat", "1"], []),
+        (["int64", [3], "repeat", None], []),
+        (["int64", [3], "repeat", [1]], []),
+        (["int8", [3], "repeat", 128], []),
+        (["float32", [3], "repeat", 0.1], []),
+        (["float64", [3], "count", 1.0], []),
+        (["uint64", [3], "count", 1], []),
+        (["object", [3]], INTS),
+        (["int64"], INTS),
+        ([], INTS),
+        (["int64", [4]], INTS),
+        (["int64", [2]], INTS),
+        (["int64", [3], "int8"], INTS),
+        (["int32", [3], "int64"], INTS),
+        (["int64", [3], "int64", 1], INTS),
+        (["int64", [3], "guess"], INTS),
+        (["int64", [3], ["int64"]], INTS),
+        (["int64", [0]], INTS),
+        (["float64", [3], "int64"], INTS),
+        (["uint8", [20], "bits"], BYTES),
+        (["float64", [24], "bits"], BYTES),
+        (["uint8", [3], "palette", "uint8", 0, "uint8"], BYTES),
+        (["uint8", [1], "palette", "uint8", 2, "uint8"], BYTES),
+        (["uint8", [2], "palette", "uint8", 1, "uint8"], BYTES),
+        (["uint8", [4], "palette", "uint8", -1, "uint8"], BYTES),
+        (["uint8", [2], "palette", "uint8", 1.0, "uint8"], BYTES),
+        (["int64", [1], "palette", "int64", 2, "int64"], [np.array([1, 2, 0])]),
+        (["int64", [3]], [np.array([[1, 2, 3]])]),
+        (["int64", [3]], [np.array([1, 2]), np.array([3])]),
+        ({"by": 0, "is": "roots"}, []),
+        ({"inner": ["int32", [0]]}, []),
+        ({"inner": ["int32", [0]], "leaf": ["bool", [0]]}, []),
+        ({"inner": ["int32", [0]], "leaf": ["uint8", [2], "repeat", 1]}, []),
+        ({"inner": ["int32", [0]], "leaf": ["bool", [2], "repeat", False]}, []),
+        ({"inner": ["int32", [2], "repeat", 0], "leaf": ["bool", [2], "repeat", True]}, []),
+        (7, []),
+        ("repeat", []),
+        (None, []),
+    ],
+)
+def test_recipes_that_make_no_sense(recipe, stored):
+    follow = {"by": 0, "is": "roots"}
+    with pytest.raises(ArrayError, match=r"array [01]"):
+        restore([recipe, follow], stored)
+
+
+@pytest.mark.parametrize("recipes", [None, {}, 5, "x"])
+def test_recipes_that_are_no_list(recipes):
+    with pytest.raises(ArrayError, match="must be a list"):
+        restore(recipes, [])
+
+
+@pytest.mark.parametrize(
+    ("at", "recipe"),
+    [
+        (1, {"by": 1, "is": "roots"}),
+        (1, {"by": -1, "is": "roots"}),
+        (1, {"by": [0], "is": "roots"}),
+        (1, {"by": 0, "is": "rooms"}),
+        (1, {"by": 0, "is": "roots", "leaf": ["int32", [4], "count", 0]}),
+        (1, {"by": 0}),
+        (2, {"by": 0, "is": "left"}),
+        (2, {"by": 0, "is": "left", "leaf": ["int32", [3], "count", 0]}),
+        (2, {"by": 0, "is": "left", "leaf": ["int64", [4], "count", 0]}),
+        (2, {"by": 0, "is": "left", "leaf": ["int32", [4], "count", 0], "inner": ["int32", [2], "count", 0]}),
+        (4, {"by": 0, "inner": ["float64", [3], "repeat", 0.0], "leaf": ["float64", [4], "repeat", 0.0]}),
+        (4, {"by": 0, "inner": ["float64", [2], "repeat", 0.0], "leaf": ["float64", [3], "repeat", 0.0]}),
+        (4, {"by": 0, "inner": ["float64", [2], "repeat", 0.0], "leaf": ["float32", [4], "repeat", 0.0]}),
+        (4, {"by": 0, "inner": ["float64", [2, 1], "repeat", 0.0], "leaf": ["float64", [4], "repeat", 0.0]}),
+        (0, {"inner": ["int32", [3], "repeat", 0], "leaf": ["bool", [6], "repeat", True]}),
+        (0, {"inner": ["int32", [3], "repeat", 0], "leaf": ["bool", [6], "repeat", False]}),
+    ],
+)
+def test_recipes_of_trees_that_make_no_sense(at, recipe):
+    """Legal recipes with one of them spoilt; nothing is stored, so that only the recipe can be at fault."""
+    recipes = [
+        {"inner": ["int32", [0], "repeat", 0], "leaf": ["bool", [4], "repeat", True]},
+        {"by": 0, "is": "roots"},
+        {"by": 0, "is": "left", "leaf": ["int32", [4], "count", 0]},
+        {"by": 0, "is": "right"},
+        {"by": 0, "inner": ["float64", [0], "repeat", 0.0], "leaf": ["float64", [4], "repeat", 0.0]},
+    ]
+    assert [a.tolist() for a in restore(recipes, [])] == [[-1] * 4, [0, 1, 2, 3], [0, 1, 2, 3], [0] * 4, [0.0] * 4]
+    recipes[at] = recipe
+    with pytest.raises(ArrayError, match="array"):
+        restore(recipes, [])
 
 
 # --- trees --------------------------------------------------------------------------------------------------
@@ -184,12 +325,57 @@ def dtype_inf(dtype):
     return np.array(np.inf, dtype=dtype)
 
 
-def test_a_forest_is_stored_in_few_bytes():
-    attrs = random_trees(60, 20, seed=1, depth=9)
-    attrs["category_set"][:] = -1
+def stored_trees(attrs, dtype="float32", columns=20, width=1):
+    """Bytes of the arrays of one ensemble, and the ensemble as it is read back."""
     b = Builder()
-    b.output("predict", [b.op("TreeEnsemble", b.input("x", "float32", 20), **attrs)], "vector", "<f8")
+    x = b.input("x", dtype, columns)
+    b.output("predict", [b.op("TreeEnsemble", x, **attrs)], "matrix", "<f8")
     members = native.lower(b.finish(), ABOUT)
-    nodes, leaves = len(attrs["feature"]), len(attrs["leaf_values"])
-    # A leaf value of 8 bytes; a feature, half a threshold and the right child of a split.
-    assert len(members[native.ARRAYS]) < 8 * leaves + 7 * nodes
+    member = json.loads(members[native.PROGRAM])
+    again = load(member["program"], restore(member["recipes"], unpack(member["arrays"], members[native.ARRAYS])))
+    return sum(e["shape"][0] * np.dtype(e["dtype"]).itemsize for e in member["arrays"]), again.nodes[0].attrs
+
+
+@pytest.mark.parametrize(("outputs", "dtype"), [(1, "float64"), (3, "float64"), (1, "int8"), (5, "int8"), (3, "uint8")])
+def test_a_forest_is_stored_in_few_bytes(outputs, dtype):
+    """A column, a threshold of float32 for a split, a bit a node, and the leaf values in their own dtype."""
+    attrs = random_trees(60, 20, seed=1, depth=9, outputs=outputs)
+    attrs["category_set"][:] = -1
+    attrs["missing_left"][:] = 0
+    attrs["base"][:] = 0
+    attrs["categories"] = attrs["categories"][:0]
+    attrs["threshold"] = np.random.default_rng(0).normal(size=len(attrs["threshold"]))
+    leaves = attrs["leaf_values"]
+    if dtype != "float64":
+        ends = np.iinfo(dtype)
+        leaves = np.random.default_rng(0).integers(ends.min, ends.max, leaves.shape, endpoint=True).astype(float)
+        attrs["leaf_values"] = leaves
+    size, again = stored_trees(attrs)
+    nodes, splits = len(attrs["feature"]), int((attrs["feature"] >= 0).sum())
+    assert size <= leaves.size * np.dtype(dtype).itemsize + 5 * splits + nodes / 8 + 1
+    order = np.argsort(again["left"][again["feature"] < 0])
+    assert (order == np.arange(len(leaves))).all()
+    assert sorted(map(tuple, again["leaf_values"])) == sorted(map(tuple, leaves))
+
+
+def test_nodes_that_no_tree_reaches_are_not_stored():
+    attrs = random_trees(3, 4, seed=1)
+    with_more = {
+        k: np.append(v, v[-1:]) for k, v in attrs.items() if k in ("threshold", "missing_left", "category_set")
+    }
+    with_more |= {k: np.append(attrs[k], np.int32(v)) for k, v in (("feature", -1), ("left", 0), ("right", 0))}
+    size, again = stored_trees(attrs | with_more, columns=4)
+    assert len(again["feature"]) == len(attrs["feature"])
+    assert size == stored_trees(attrs, columns=4)[0]
+
+
+def test_trees_that_share_a_node_keep_their_nodes():
+    i32 = lambda *v: np.array(v, dtype=np.int32)  # noqa: E731
+    attrs = random_trees(1, 2, seed=0, depth=1) | {
+        "roots": i32(0, 0, 1), "feature": i32(0, 0, 1, -1, -1), "threshold": np.array([0.0, -1.0, 1.0, 0.0, 0.0]),
+        "left": i32(1, 2, 3, 1, 0), "right": i32(2, 4, 4, 0, 0), "missing_left": i32(0, 1, 0, 0, 0).astype(np.uint8),
+        "category_set": i32(-1, -1, -1, -1, -1), "leaf_values": np.array([[2.0], [3.0]]),
+    }  # fmt: skip
+    _, again = stored_trees(attrs, columns=2)
+    for name in ("roots", "feature", "right", "missing_left"):
+        np.testing.assert_array_equal(again[name], attrs[name])

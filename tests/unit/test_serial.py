@@ -31,6 +31,15 @@ def test_serial_stores_equal_arrays_once():
     assert len(serial.dump(b.finish())[1]) == 3  # -0.0 and 0.0 stay apart
 
 
+def test_serial_writes_nothing_twice():
+    """Types of results and attributes that are not there are known from the op table; origins stand in one list."""
+    description, _ = serial.dump(everyday())
+    text = json.dumps(description)
+    assert text.count("prep/cat") == 1
+    assert "{}" not in text
+    assert text.count("float64") == 2  # the type of a column, and an attribute
+
+
 def edit(path, value):
     """A description of ``everyday`` with one entry replaced, or removed where value is ``...``."""
     description, arrays = serial.dump(everyday())
@@ -49,34 +58,55 @@ def edit(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["nodes"], ..., "malformed program description"),
-        (["nodes"], None, "malformed program description"),
-        (["nodes"], {"a": 1}, "malformed program description"),
-        (["inputs", 0, "type"], ["float64"], "malformed program description"),
-        (["inputs", 0, "type"], ["float64", True], "must be an integer"),
-        (["inputs", 0, "type"], ["float64", 2.0], "must be an integer"),
-        (["inputs", 0, "type"], [["float64"], 1], "input age has type|malformed"),
-        (["inputs", 0, "name"], "town", "two inputs have one name"),
-        (["nodes", 0, "op"], "Exec", "op 'Exec' is not known to this version"),
-        (["nodes", 0, "op"], ["Neg"], "malformed program description"),
-        (["nodes", 0, "inputs"], [99], "not computed yet"),
-        (["nodes", 0, "inputs"], ["0"], "must be an integer"),
-        (["nodes", 0, "attrs"], [], "malformed program description"),
-        (["nodes", 2, "attrs", "value"], {"array": 99}, "refers to item 99 of 5"),
-        (["nodes", 2, "attrs", "value"], {"array": -1}, "refers to item -1 of 5"),
-        (["nodes", 2, "attrs", "value"], {"array": "0"}, "must be an integer"),
-        (["nodes", 2, "attrs", "value"], {"array": None}, "must be an integer"),
-        (["outputs", 1, "name"], "predict", "two outputs have one name"),
-        (["nodes", 2, "attrs", "value"], {"neither": 1}, "malformed program description"),
-        (["nodes", 4, "attrs", "keys"], {"cells": 5}, "malformed program description"),
-        (["nodes", 4, "attrs", "keys"], {"cells": [5]}, "not of kind keys"),
-        (["nodes", 5, "attrs", "width"], "5", "not of kind int"),
-        (["nodes", 5, "attrs", "width"], 10**30, "declared|malformed"),
-        (["nodes", 5, "attrs", "dtype"], "object", "OneHot"),
-        (["outputs", 0, "values"], [99], "does not exist"),
-        (["outputs", 0, "form"], "heap", "malformed"),
-        (["outputs", 0, "dtype"], "no such dtype", "malformed program description"),
-        (["outputs", 0, "name"], ["predict"], "malformed program description"),
+        (["steps"], ..., "malformed program description"),
+        (["steps"], None, "malformed program description"),
+        (["steps"], {"a": 1}, "must be an integer"),
+        (["steps", 0], [], "malformed program description"),
+        (["steps", 0], [0, "Neg"], "op 'N' is not known"),
+        (["steps", 0], [0, []], "malformed program description"),
+        (["steps", 0], [0, None], "malformed program description"),
+        (["steps", 0, 0], 4, "refers to item 4 of 4"),
+        (["steps", 0, 0], -1, "refers to item -1 of 4"),
+        (["steps", 0, 0], "prep/num", "must be an integer"),
+        (["origins"], ..., "malformed program description"),
+        (["origins"], 5, "malformed program description"),
+        (["inputs", 0], ["float64", 1], "malformed program description"),
+        (["inputs", 0], ["float64", True, ["age"]], "must be an integer"),
+        (["inputs", 0], ["float64", 2.0, ["age"]], "must be an integer"),
+        (["inputs", 0], ["float64", 0, ["age"]], "input age has type"),
+        (["inputs", 0], [["float64"], 1, ["age"]], "input age has type"),
+        (["inputs", 0], ["float64", 1, 5], "malformed program description"),
+        (["inputs", 0, 2, 0], "town", "two inputs have one name"),
+        (["steps", 0, 1, 0], "Exec", "op 'Exec' is not known to this version"),
+        (["steps", 0, 1, 0], ["Neg"], "malformed program description"),
+        (["steps", 0, 1, 1], 99, "not computed yet"),
+        (["steps", 0, 1, 1], 2, "not computed yet"),
+        (["steps", 0, 1, 1], -1, "not computed yet"),
+        (["steps", 0, 1, 1], "0", "must be an integer"),
+        (["steps", 0, 1, 2], [], "must be an integer"),
+        (["steps", 0, 1, 2], ..., "attributes"),
+        (["steps", 0, 1, 2, "more"], 1, "attributes"),
+        (["steps", 0, 3, 1, "value"], 99, "refers to item 99 of 5"),
+        (["steps", 0, 3, 1, "value"], -1, "refers to item -1 of 5"),
+        (["steps", 0, 3, 1, "value"], "0", "must be an integer"),
+        (["steps", 0, 3, 1, "value"], None, "must be an integer"),
+        (["steps", 0, 3, 1, "value"], {"array": 0}, "must be an integer"),
+        (["steps", 0, 3, 1, "value"], 1, "Constant"),
+        (["outputs", 1, 0], "predict", "two outputs have one name"),
+        (["steps", 1, 1, 2, "keys"], 5, "refers to item 5 of 5"),
+        (["steps", 1, 1, 2, "keys"], [5], "not of kind keys"),
+        (["steps", 1, 1, 2, "keys"], [["Bern"]], "not of kind keys"),
+        (["steps", 1, 2, 2, "width"], "5", "not of kind int"),
+        (["steps", 1, 2, 2, "width"], True, "not of kind int"),
+        (["steps", 1, 2, 2, "width"], 4, "Linear"),
+        (["steps", 1, 2, 2, "width"], -5, "OneHot"),
+        (["steps", 1, 2, 2, "dtype"], "object", "OneHot"),
+        (["steps", 2, 2, 2, "weight"], 2, "Linear|malformed"),
+        (["outputs", 0, 3], 99, "does not exist"),
+        (["outputs", 0, 3], ..., "malformed"),
+        (["outputs", 0, 1], "heap", "malformed"),
+        (["outputs", 0, 2], "no such dtype", "malformed program description"),
+        (["outputs", 0, 0], ["predict"], "malformed program description"),
     ],
 )
 def test_serial_refuses_what_is_malformed(path, value, message):
