@@ -31,6 +31,8 @@ NEAR_ZERO = 1e-3
 # An engine that adds up in float32 knows a sum to some units of its largest terms, whatever is left of them: a score
 # near zero counts in units of its column's usual size, and a probability, which is a part of 1, in units of this.
 LEAST_PROBABILITY = 0.1
+# The logarithm of a probability that float32 does not tell from zero.
+LEAST_LOG = float(np.log(np.finfo(np.float32).tiny))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,10 @@ def compare(
       column that are not zero, so that rounding noise at a zero crossing does not count as a large relative
       error.
 
-    Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability, for its logarithm what
-    follows from that, and ``max(|expected|, usual size of the column)`` for all others. Rows that are ``tied``,
-    bool (rows,), count as ties where their labels differ.
+    Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability p, for its logarithm what
+    follows from that, ``max(|expected|, 1) * max(1, 0.1 / p)``, and ``max(|expected|, usual size of the column)`` for
+    all others; logarithms below that of float32's smallest number are all one. Rows that are ``tied``, bool (rows,),
+    count as ties where their labels differ.
 
     NaN equals NaN and an infinity equals itself; any other pair with one of them has an infinite error.
     Raises ProgramError when the shapes differ.
@@ -127,6 +130,28 @@ def row_errors(expected: Array, actual: Array, method: str = "", measure: Measur
     """Largest relative error of each row, float64 (rows,), of float results as ``compare`` measures them."""
     errors: Array = _cells(_table(expected), _table(actual), method, measure)[1].max(axis=1, initial=0.0)
     return errors
+
+
+def r2(targets: Array, answers: Array) -> float:
+    """1 - residual sum of squares / total sum of squares, the smallest over the columns; 1 where all is constant and
+    equal. In units of the largest target, so that targets around 1e-6 or 1e200 neither vanish nor overflow.
+    """
+    b = targets.astype(np.float64).reshape(len(targets), -1)
+    a = answers.astype(np.float64).reshape(b.shape)
+    worst = 1.0
+    for j in range(b.shape[1]):
+        known = np.isfinite(b[:, j])
+        size = float(np.abs(b[known, j]).max(initial=0.0)) or 1.0
+        with np.errstate(all="ignore"):
+            residual = float((((a[known, j] - b[known, j]) / size) ** 2).sum())
+            total = float((((b[known, j] - b[known, j].mean()) / size) ** 2).sum()) if known.any() else 0.0
+        if np.isnan(residual):
+            return -np.inf
+        if total > 1e-24 * max(int(known.sum()), 1):
+            worst = min(worst, 1 - residual / total)
+        elif residual > 1e-12 * max(int(known.sum()), 1):
+            return -np.inf
+    return worst
 
 
 def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, measure: Measure) -> Array:
@@ -191,6 +216,8 @@ def _errors(expected: Array, actual: Array, method: str, measure: Measure) -> tu
 def _cells(expected: Array, actual: Array, method: str, measure: Measure) -> tuple[Array, Array]:
     """Absolute and relative error of every cell of float tables."""
     b, a = expected.astype(np.float64), actual.astype(np.float64)
+    if method == "predict_log_proba" and measure.precision == "float32":
+        b, a = np.maximum(b, LEAST_LOG), np.maximum(a, LEAST_LOG)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):
         absolute = np.where(same, 0.0, np.abs(a - b))
@@ -208,7 +235,7 @@ def _denominator(b: Array, method: str, dtype: np.dtype[Any], measure: Measure) 
         return np.maximum(size, least)
     if method == "predict_log_proba":
         size = np.maximum(size, 1.0)
-        return size * np.maximum(1.0, least / np.exp(b)) if least != TINY_PROBABILITY else size
+        return size if least == TINY_PROBABILITY else size * np.maximum(1.0, least / np.exp(b))
     usual = measure.usual.get(method)
     result: Array = np.maximum(size, (1.0 if single else NEAR_ZERO) * (_usual(size) if usual is None else usual))
     return result

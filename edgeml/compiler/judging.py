@@ -51,7 +51,8 @@ def judge_parity(
     """Run the artifacts of a draft. Raises ParityError when one that must agree does not."""
     usual = usual_sizes(truths.sets[SAMPLE][1].outputs)
     measures = {engine: Measure(precision(engine), usual) for engine in draft.manifest["artifacts"]}
-    continuous = source.pipeline if is_continuous(converted.programs.folded) else None
+    program = converted.programs.plain
+    continuous = (source.pipeline, program) if is_continuous(program) else None
     with tempfile.TemporaryDirectory(prefix="edgeml-") as folder:
         trial = Path(folder) / "trial.edgeml"
         draft.write(trial, {})

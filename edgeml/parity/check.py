@@ -81,16 +81,17 @@ def judge(
     truth: Truth,
     limit: dict[str, float],
     name: str,
-    continuous: Any = None,
+    continuous: tuple[Any, Program] | None = None,
     measure: Measure = FLOAT64,
     *,
     exact: bool = True,
 ) -> Finding:
     """Compare one model with the truth on one set of rows.
 
-    ``continuous`` is the pipeline when its program is continuous: then cells whose digits scikit-learn itself does not
-    determine are counted, not judged (conditioning.py). ``measure`` says what the model's engine computes in. Without
-    ``exact``, for quantised models, only refusals, shapes and dtypes are judged; how far answers are off is told.
+    ``continuous`` is the pipeline and its program when that is continuous: then cells whose digits scikit-learn itself
+    does not determine are counted, not judged (conditioning.py). ``measure`` says what the model's engine computes in.
+    Without ``exact``, for quantised models, only refusals, shapes and dtypes are judged; how far answers are off is
+    told.
     """
     problems: list[str] = []
     overflow = overflowed(truth)
@@ -110,7 +111,7 @@ def judge(
         within[tried[~answered]] = False
         if actual is None:
             continue
-        if actual.shape[1:] != expected.shape[1:] or actual.dtype != expected.dtype:
+        if actual.shape != (within.sum(), *expected.shape[1:]) or actual.dtype != expected.dtype:
             got, want = (f"{a.dtype}{list(a.shape)}" for a in (actual, expected))
             problems.append(f"{method} returns {got}, scikit-learn {want}")
             continue
@@ -124,9 +125,10 @@ def judge(
         difference = compare(expected, actual, method, measure, tied)
         largest, allowed = difference.max_rel, measure.limit(expected.dtype, limit[method])
         methods[method] = _figures(difference, allowed)
-        if largest > allowed and continuous is not None and expected.dtype.kind == "f":
-            judged = Sample(sample.take(good[kept]), sample.schema)
-            noisy, largest = ill_conditioned(continuous, judged, method, expected, actual, allowed, measure)
+        single, floats = measure.precision == "float32", expected.dtype.kind == "f"
+        if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
+            judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
+            noisy, largest = ill_conditioned(continuous[0], judged, method, expected, actual, allowed, measure, program)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue

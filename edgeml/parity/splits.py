@@ -7,6 +7,7 @@ and right in another. ``compile`` counts these rows and judges the others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -58,12 +59,10 @@ def split_by_rounding(program: Program, columns: dict[str, Array]) -> Array:
     undetermined = np.zeros(rows, dtype=bool)
     if not trees or any(node.op == "OnnxGraph" for node in program.nodes):
         return undetermined
-    base = _values(program, columns)
+    base = values_of(program, columns)
     off = [np.zeros(base[node.inputs[0]].shape) for node in trees]
-    rng = np.random.default_rng(0)
     with np.errstate(all="ignore"):
-        for _ in range(TRIALS):
-            trial = _rounded_anew(program, base, known, rng)
+        for trial in rounded_anew(program, base, TRIALS):
             for node, farthest in zip(trees, off, strict=True):
                 x, y = base[node.inputs[0]].astype(np.float64), trial[node.inputs[0]].astype(np.float64)
                 np.fmax(farthest, np.where(np.isfinite(x), np.abs(y - x), 0.0), out=farthest)
@@ -72,7 +71,7 @@ def split_by_rounding(program: Program, columns: dict[str, Array]) -> Array:
     return undetermined
 
 
-def _values(program: Program, columns: dict[str, Array]) -> list[Array]:
+def values_of(program: Program, columns: dict[str, Array]) -> list[Array]:
     """Every value of the program."""
     first = len(program.inputs)
     every = range(first, first + len(program.nodes))
@@ -86,8 +85,21 @@ def _values(program: Program, columns: dict[str, Array]) -> list[Array]:
     return [x[:, None] if x.ndim == 1 else x for x in inputs] + [found[str(v)] for v in every]
 
 
-def _rounded_anew(program: Program, base: list[Array], known: list[Array], rng: np.random.Generator) -> list[Array]:
-    """The values again, with sums and functions off by what another order of additions may make of them."""
+def rounded_anew(program: Program, base: list[Array], trials: int, eps: float | None = None) -> Iterator[list[Array]]:
+    """The values of ``values_of`` with sums and functions off by what another order of additions may make of them.
+
+    ``eps``: the rounding unit of the arithmetic, that of each value's own dtype when None.
+    """
+    known, rng = determined(program), np.random.default_rng(0)
+    for _ in range(trials):
+        with np.errstate(all="ignore"):
+            trial = _rounded(program, base, known, rng, eps)
+        yield trial
+
+
+def _rounded(
+    program: Program, base: list[Array], known: list[Array], rng: np.random.Generator, eps: float | None
+) -> list[Array]:
     values = list(base)
     for at, node in enumerate(program.nodes, len(program.inputs)):
         if known[at].all():
@@ -98,21 +110,21 @@ def _rounded_anew(program: Program, base: list[Array], known: list[Array], rng: 
             continue
         y = OPS[node.op].evaluate(*inputs, **node.attrs)
         if node.op in ROUND_AT_WILL:
-            noise = rng.uniform(-1.0, 1.0, y.shape) * _rounding(node, inputs[0], y)
+            noise = rng.uniform(-1.0, 1.0, y.shape) * _rounding(node, inputs[0], y, eps or float(np.finfo(y.dtype).eps))
             y = (y + noise.astype(y.dtype)).astype(y.dtype)
         values[at] = y
     return values
 
 
-def _rounding(node: Node, x: Array, y: Array) -> Array:
+def _rounding(node: Node, x: Array, y: Array, eps: float) -> Array:
     """About how far two orders of adding n terms lie apart: sqrt(n) units of their sizes' sum. 4 of a function."""
     if node.op == "Linear":
         size = np.abs(x) @ np.abs(node.attrs["weight"]) + np.abs(node.attrs["bias"])
     elif node.op == "ReduceSum":
         size = np.abs(x).sum(axis=1, keepdims=True)
     else:
-        return 4.0 * np.spacing(np.abs(y)).astype(np.float64)
-    result: Array = (2.0 + np.sqrt(x.shape[1])) * np.finfo(y.dtype).eps * size.astype(np.float64)
+        return 4.0 * eps * np.abs(y).astype(np.float64)
+    result: Array = (2.0 + np.sqrt(x.shape[1])) * eps * size.astype(np.float64)
     return result
 
 

@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeRegressor
 
 import edgeml
-from edgeml.compare import compare
+from edgeml.compare import FLOAT64, Measure, compare, ties, usual_sizes
 from edgeml.converters import to_program
 from edgeml.errors import EngineError, ParityError
 from edgeml.ir import Builder
@@ -191,7 +191,7 @@ def test_golden_rows_that_are_noise_are_left_out():
                 assert rows == len(columns["X"]) == 4
                 return {"decision_function": expected * np.array([1, 1 + 1e-6, 1, 1])}
 
-    kept = golden.settled([Off], {"decision_function": 1e-9})
+    kept = golden.settled([(Off, FLOAT64)], {"decision_function": 1e-9})
     assert kept.columns["X"][:, 0].tolist() == [0.0, 2.0, 3.0, 4.0]
     assert kept.outputs["decision_function"].tolist() == [1.0, 3.0, 4.0]
     assert kept.refused.tolist() == [False, False, False, True]
