@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgeml-installed
 
-.PHONY: dev demo test lint types layers wheel bench clean
+.PHONY: dev demo test lint types layers wheel old-runtime bench clean
 
 dev: $(STAMP)
 
@@ -38,8 +38,13 @@ layers: dev
 wheel: dev
 	$(BIN)/python -m tests.wheel
 
+# Bundles on tflite-runtime 2.14, which needs NumPy 1, in a virtual environment of its own.
+old-runtime: dev
+	$(BIN)/python -m tests.old_runtime
+
 bench: dev
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.quantised
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info edgeml/converters edgeml/runtimes edgeml/targets

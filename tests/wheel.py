@@ -51,10 +51,15 @@ def run(*command: str | Path, folder: Path, **variables: str) -> None:
     subprocess.run([str(part) for part in command], cwd=folder, env=os.environ | variables, check=True)
 
 
-def main(folder: Path) -> None:
-    # By way of the source distribution, so that nothing of an older build in the tree gets in.
+def build(folder: Path) -> Path:
+    """The wheel, by way of the source distribution, so that nothing of an older build in the tree gets in."""
     run(sys.executable, "-m", "build", "--quiet", "--outdir", folder, ROOT, folder=folder)
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def main(folder: Path) -> None:
+    wheel = build(folder)
     with zipfile.ZipFile(wheel) as file:
         assert set(DATA_FILES) <= set(file.namelist()), file.namelist()
         file.extractall(folder / "site")
