@@ -33,7 +33,13 @@ from edgeml.ir import Program
 from edgeml.ir.interpreter import needed
 from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
-from edgeml.targets import onnx_ml_ops, onnx_rank, onnx_tensor_ops  # noqa: F401  # they enter their lowerings
+from edgeml.targets import (  # noqa: F401  # they enter their lowerings
+    onnx_ml_ops,
+    onnx_quantised,
+    onnx_rank,
+    onnx_tensor_ops,
+    onnx_tree_sums,
+)
 from edgeml.targets.base import About
 from edgeml.targets.onnx_columns import Columns
 from edgeml.targets.onnx_compact import needed as needed_nodes
@@ -169,6 +175,7 @@ class _Lowering:
                 one_row = args[0].one_row
             else:
                 value = LOWERINGS[node.op](self.writer, node, *args)
+                onnx_quantised.follow(self.writer, self.program, node, args, value)
             self.tensors[at] = self.writer.declare(value, node.type, one_row)
         return pending
 

@@ -7,7 +7,6 @@ model's values get names of their own, its nodes keep their order, and its opera
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +15,7 @@ import onnx_ir as ir
 from edgeml.errors import FormatError
 from edgeml.ir.program import Node, attr_key
 from edgeml.ir.table import Array
+from edgeml.targets.onnx_compact import bodies
 from edgeml.targets.onnx_graph import DTYPES, ML, OPSET, Tensor, Writer, lowers
 
 # ai.onnx.ml 5 retired these; 4 has them, but no TreeEnsemble that takes doubles.
@@ -107,7 +107,7 @@ def _inline(w: Writer, node: Node, xs: Sequence[Tensor]) -> dict[str, ir.Value]:
             if value.name:  # an optional output that is left out has no name
                 value.name = w.unique(f"{node.origin}/{value.name}")
         for attribute in inner.attributes.values():
-            for body in _bodies(attribute):
+            for body in bodies(attribute):
                 for value in (*body.inputs, *body.initializers.values()):
                     value.name = w.unique(f"{node.origin}/{value.name}")
     for name, initializer in list(graph.initializers.items()):
@@ -129,9 +129,3 @@ def _inline(w: Writer, node: Node, xs: Sequence[Tensor]) -> dict[str, ir.Value]:
     graph.remove(inner_nodes)
     w.nodes.extend(inner_nodes)
     return outputs
-
-
-def _bodies(attribute: Any) -> list[ir.Graph]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    return list(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else []

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from edgeml.errors import FormatError
 from edgeml.ir.program import Node, ValueType, attr_key
 from edgeml.ir.table import Array
+from edgeml.targets.onnx_columns import Columns
 
 # ai.onnx 21 and ai.onnx.ml 5 came in one ONNX release (1.16, IR version 10). ai.onnx.ml 5 is the first with a
 # TreeEnsemble that takes double tensors; nothing newer is needed, so nothing newer is asked of the runtime:
@@ -32,6 +33,11 @@ ML = "ai.onnx.ml"
 # never for interchange: no text file, database or web form holds it, and yet it is valid UTF-8.
 MISSING_NONE = "\ufdd0None"
 MISSING_NAN = "\ufdd0NaN"
+
+# A constant that a narrower dtype holds exactly is stored so and cast back, from this many bytes saved: a Cast
+# node takes about 30. onnxruntime folds the cast when it loads the model.
+_WORTH_A_CAST = 48
+_NARROW = ("uint8", "int8", "float16", "uint16", "int16", "float32", "int32")
 
 BATCH = "N"
 DTYPES = {
@@ -50,6 +56,20 @@ class Tensor:
     value: ir.Value
     type: ValueType
     one_row: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A float64 value of the program as float32, or as codes of 8 bits (onnx_quantised.py)."""
+
+    value: ir.Value
+    bad: ir.Value | None = None  # bool (rows, 1) or of every cell: where the result is NaN
+    bound: float = np.inf  # of the absolute values in rows that are not bad
+    chain: bool = False  # made by a quantised op, or by a step behind one
+    rectified: ir.Value | None = None  # the operand of Relu whose result this is
+    grid: float | None = None  # step of the static 8-bit grid that the value lies on
+    step: ir.Value | None = None  # float32 (rows, 1): ``value`` are codes of a row's own grid
+    positive: bool = False  # codes of a row are 0 to 127, else 1 to 255 around 128
 
 
 Lowering = Callable[..., ir.Value]
@@ -99,18 +119,36 @@ def cell_text(cell: str | float | None) -> bytes:
         ) from None
 
 
+def narrowest(array: Array) -> Array:
+    """The array in the smallest dtype that holds it bit for bit, or as it is where no Cast would pay."""
+    if array.dtype.kind not in "fi":
+        return array
+    for name in _NARROW:
+        dtype = np.dtype(name)
+        if array.size * (array.itemsize - dtype.itemsize) < _WORTH_A_CAST:
+            continue
+        with np.errstate(all="ignore"):
+            narrow = array.astype(dtype)
+            if narrow.astype(array.dtype).tobytes() == array.tobytes():
+                return narrow
+    return array
+
+
 class Writer:
     """Collects the nodes and constants of one graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns  # what is known of the values of the program
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
         self.opsets = {"": OPSET, ML: ML_OPSET}
         self.batch: ir.Value | None = None  # any graph input: its first dimension is the number of rows
         self.origin = ""  # path of the pipeline step whose nodes are being written
+        self.singles: dict[ir.Value, Single] = {}  # float32 forms of values
         self.embedded: dict[object, dict[str, ir.Value]] = {}  # outputs of the models inlined so far
         self._names: set[str] = set()
         self._constants: dict[object, ir.Value] = {}
+        self._widened: dict[ir.Value, dict[ir.DataType, ir.Value]] = {}
         self._rows: ir.Value | None = None
         self._count = 0
 
@@ -141,6 +179,19 @@ class Writer:
             self.initializers.append(value)
         return self._constants[key]
 
+    def stored(self, array: Any) -> ir.Value:
+        """A constant, kept in the narrowest dtype that holds it exactly."""
+        array = np.asarray(array)
+        narrow = narrowest(array)
+        value = self.constant(narrow)
+        if narrow is array:
+            return value
+        to = ir.DataType.from_numpy(array.dtype)
+        casts = self._widened.setdefault(value, {})
+        if to not in casts:
+            casts[to] = self.op("Cast", value, to=to)
+        return casts[to]
+
     def op(
         self,
         op: str,
@@ -149,10 +200,9 @@ class Writer:
         name: str = "",
         **attributes: Any,
     ) -> ir.Value:
-        """Append a node with one result. Array and number inputs become constants."""
-        values = [x if isinstance(x, ir.Value) else self.constant(x) for x in inputs]
+        """Append a node with one result. Array and number inputs become constants. ``name`` one that may fail."""
+        values = [x if isinstance(x, ir.Value) else self.stored(x) for x in inputs]
         self._count += 1
-        label = name or self.unique(f"{self.origin}/{op}" if self.origin else op)
         result = ir.Value(name=self.unique(f"v{self._count}"))
         self.nodes.append(
             ir.node(
@@ -161,7 +211,7 @@ class Writer:
                 attributes,
                 domain=domain,
                 outputs=[result],
-                name=label,
+                name=name,
                 version=self.opsets[domain],
             )
         )

@@ -7,6 +7,8 @@ a scalar index instead, 0 when every row passes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -32,24 +34,26 @@ def lookup(w: Writer, node: Node, x: Tensor) -> ir.Value:
     keys, value = keys_array(node.attrs["keys"]), x.value
     if not len(keys):
         return w.op("Add", w.op("Mul", w.cast(w.op("Equal", value, value), "int64"), 0), -1)
-    key_tensor: ir.TensorProtocol
+    if keys.dtype == np.float64 or keys.dtype == np.float32:
+        # Positions come as doubles from double keys: the pair double, double is in every build of onnxruntime.
+        positions = "float64" if keys.dtype == np.float64 else "int64"
+        found = w.op(
+            "LabelEncoder",
+            value,
+            domain=ML,
+            keys_tensor=ir.tensor(keys),
+            values_tensor=ir.tensor(np.arange(len(keys), dtype=positions)),
+            default_tensor=ir.tensor(np.array([-1], dtype=positions)),
+        )
+        return found if positions == "int64" else w.cast(found, "int64")
     if keys.dtype == object:
-        key_tensor = ir.StringTensor([cell_text(k) for k in keys], shape=ir.Shape([len(keys)]))
-    elif keys.dtype == bool:
-        value, key_tensor = w.cast(value, "int64"), ir.tensor(keys.astype(np.int64))
+        texts = ir.StringTensor([cell_text(k) for k in keys], shape=ir.Shape([len(keys)]))
+        listed: dict[str, Any] = {"keys_tensor": texts}
     else:
-        key_tensor = ir.tensor(keys)
-    # From double keys, positions come as doubles: the pair double, double is in every build of onnxruntime.
-    positions = "float64" if keys.dtype == np.float64 else "int64"
-    found = w.op(
-        "LabelEncoder",
-        value,
-        domain=ML,
-        keys_tensor=key_tensor,
-        values_tensor=ir.tensor(np.arange(len(keys), dtype=positions)),
-        default_tensor=ir.tensor(np.array([-1], dtype=positions)),
-    )
-    return found if positions == "int64" else w.cast(found, "int64")
+        value = value if keys.dtype == np.int64 else w.cast(value, "int64")
+        listed = {"keys_int64s": keys.astype(np.int64).tolist()}
+    # As lists, which take a byte an entry where tensors take eight; what is not found is -1 by itself.
+    return w.op("LabelEncoder", value, domain=ML, values_int64s=list(range(len(keys))), **listed)
 
 
 @lowers("Take")

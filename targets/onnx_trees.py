@@ -1,9 +1,8 @@
-"""ONNX lowerings of tree ensembles, exact to the last bit.
+"""ONNX lowerings of trees: the nodes of TreeEnsemble, and which leaf each tree reaches.
 
-onnxruntime's TreeEnsemble adds leaf values in an order of its own (it depends on threads and batch size), so
-it is only asked which leaf each tree reaches: every tree writes a leaf's row number to a target of its own.
-The values are then gathered from a table and added in the order of the trees, as scikit-learn adds them.
-Large ensembles run in groups of trees, which bounds the memory of a batch.
+``trees`` writes one TreeEnsemble for a number of trees; what its leaves carry is the caller's choice: the leaf's own
+number, a code (onnx_tree_sums.py), or values to be added. Leaves of one tree that carry the same are stored once, and
+nodes compare float32 numbers wherever that is exact, so that most models take half of what their doubles would.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ import onnx_ir as ir
 
 from edgeml.ir.program import Node, ValueType
 from edgeml.ir.table import Array
+from edgeml.targets.onnx_columns import ANY, narrow_splits, round_down
 from edgeml.targets.onnx_graph import DTYPES, ML, ML_OPSET, Tensor, Writer, lowers
 
 _LEQ, _MEMBER = 0, 6  # nodes_modes of ai.onnx.ml 5: x <= split, x in the set
 _SUM = 1
-# Values gathered at once for one row: 8 KB of doubles. One group is fastest; a forest of 1,000 trees and 10
-# classes in one group would hold 80 KB for every row of a batch.
-GROUP = 1024
 _EXACT_FLOAT32 = 2**24
+# Fewer nodes than this are not worth the nodes that prepare float64 columns for float32 splits.
+_WORTH_NARROWING = 100
 
 
 @dataclass(frozen=True, slots=True)
-class _Flat:
+class Flat:
     """Trees as TreeEnsemble stores them: inner nodes and leaves numbered apart. Arrays of one entry a node or leaf."""
 
     node: Array  # the program's node of each inner node; -1 for the stand-in root of a tree that is one leaf
@@ -39,7 +38,7 @@ class _Flat:
     leaf_row: Array  # row of leaf_values of each leaf
 
 
-def _flatten(roots: Array, attrs: Mapping[str, Array]) -> _Flat:
+def flatten(roots: Array, attrs: Mapping[str, Array]) -> Flat:
     """Number inner nodes and leaves level by level, all trees at once."""
     feature, left, right = attrs["feature"], attrs["left"], attrs["right"]
     trees = len(roots)
@@ -68,7 +67,7 @@ def _flatten(roots: Array, attrs: Mapping[str, Array]) -> _Flat:
         inner += int((~is_leaf).sum())
         parents, owner = children[~is_leaf].astype(np.int64), owners[~is_leaf]
     joined = [np.concatenate(column) for column in zip(*links, strict=True)]
-    return _Flat(
+    return Flat(
         np.concatenate(nodes),
         (joined[0], joined[1]),
         (joined[2], joined[3]),
@@ -78,12 +77,57 @@ def _flatten(roots: Array, attrs: Mapping[str, Array]) -> _Flat:
     )
 
 
-# --- which leaf ---------------------------------------------------------------------------------------------
-def _round_down(threshold: Array) -> Array:
-    """Largest float32 <= threshold: for a float32 x, x <= it exactly where x <= threshold."""
-    with np.errstate(over="ignore"):
-        rounded = threshold.astype(np.float32)
-    return np.where(rounded.astype(np.float64) > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+# --- the columns that nodes read ----------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Nodes:
+    """What the inner nodes compare: a column of ``parts`` side by side, at most ``split`` or in a set."""
+
+    feature: Array
+    split: Array
+    missing_left: Array  # bool; False where the column is never NaN
+    sets: Array  # row of the categories, -1 for a number
+    parts: list[ir.Value]
+    width: int  # of all parts
+
+    def append(self, where: Array, make: Any) -> None:
+        """Let the nodes ``where`` read new columns, made by ``make`` from those they read now."""
+        columns = np.unique(self.feature[where])
+        self.parts.append(make(columns))
+        self.feature[where] = self.width + np.searchsorted(columns, self.feature[where])
+        self.width += len(columns)
+
+
+def _nodes(w: Writer, x: Tensor, flat: Flat, attrs: Mapping[str, Array], source: int | None, single: bool) -> _Nodes:
+    """The inner nodes, their splits float32 where ``single`` and where that is exact. ``source`` is x's number in the
+    program.
+    """
+    stand_in = flat.node < 0
+    feature = np.where(stand_in, 0, attrs["feature"][flat.node]).astype(np.int64)
+    split = np.where(stand_in, np.inf, attrs["threshold"][flat.node])
+    missing_left = ~stand_in & (attrs["missing_left"][flat.node] != 0)
+    sets = np.where(stand_in, -1, attrs["category_set"][flat.node])
+    numeric = sets < 0
+    if source is not None:
+        missing_left &= ~numeric | w.columns.facts(source).nan[feature]
+    value = x.value
+    if x.type.dtype == "float32":
+        value, split = (value, round_down(split)) if single else (w.cast(value, "float64"), split)
+    elif single and numeric.sum() >= _WORTH_NARROWING:
+        kinds = w.columns.kinds(source) if source is not None else np.full(x.type.width, ANY)
+        found = narrow_splits(feature[numeric], split[numeric], kinds)
+        if found is not None:
+            value, split = _rounded_up(w, value, found[1]), np.zeros(len(feature), np.float32)
+            split[numeric] = found[0]
+    return _Nodes(feature, split, missing_left, sets, [value], x.type.width)
+
+
+def _rounded_up(w: Writer, value: ir.Value, factor: Array | None) -> ir.Value:
+    """float64 columns as float32 for ``narrow_splits``."""
+    if factor is not None:
+        if (factor != 1).any():
+            value = w.op("Mul", value, factor[None, :])
+        value = w.op("Ceil", value)
+    return w.cast(value, "float32")
 
 
 def _split_of_negated(split: Array) -> Array:
@@ -111,165 +155,116 @@ def _members(row: Array) -> Array:
     return np.flatnonzero(np.unpackbits(row.astype("<u4").view(np.uint8), bitorder="little"))
 
 
-def _category_columns(w: Writer, x: ir.Value, dtype: str, columns: Array) -> ir.Value:
+def _category_columns(w: Writer, x: Tensor, columns: Array, dtype: str) -> ir.Value:
     """Columns read by categorical nodes: whole numbers in [0, 256), NaN for all that counts as missing.
 
     The program takes the integer part of a category. TreeEnsemble compares the number itself where a set is
     large, and its integer part where it is small.
     """
-    value = w.op("Gather", x, columns, axis=1)
-    zero, end, nan = (np.array([[v]], dtype) for v in (0, 256, np.nan))
+    value = w.op("Gather", x.value, columns, axis=1)
+    zero, end, nan = (np.array([[v]], x.type.dtype) for v in (0, 256, np.nan))
     inside = w.op("And", w.op("GreaterOrEqual", value, zero), w.op("Less", value, end))
-    return w.op("Where", inside, w.op("Floor", value), nan)
+    result = w.op("Where", inside, w.op("Floor", value), nan)
+    return result if dtype == x.type.dtype else w.cast(result, dtype)
 
 
-def _leaves(
-    w: Writer, x: Tensor, flat: _Flat, attrs: Mapping[str, Array], slots: Array, targets: int, codes: Array
-) -> ir.Value:
-    """int64 (rows, targets): the code of the leaf that the tree of each slot reaches, 0 where a slot has no tree."""
-    dtype = x.type.dtype if codes.max(initial=0) < _EXACT_FLOAT32 else "float64"
-    stand_in = flat.node < 0
-    feature = np.where(stand_in, 0, attrs["feature"][flat.node]).astype(np.int64)
-    split = np.where(stand_in, 0.0, attrs["threshold"][flat.node])
-    if dtype == "float32":
-        split = _round_down(split)
-    missing_left = ~stand_in & (attrs["missing_left"][flat.node] != 0)
-    sets = np.where(stand_in, -1, attrs["category_set"][flat.node])
-    modes = np.zeros(len(feature), np.uint8)
-    extra: dict[str, Any] = {}
-    value = x.value if dtype == x.type.dtype else w.cast(x.value, dtype)
-    parts, width = [value], x.type.width
-    flipped = np.flatnonzero(missing_left & (sets < 0))
+# --- one TreeEnsemble ---------------------------------------------------------------------------------------
+def _shared(child: Array, is_leaf: Array, number: Array) -> Array:
+    """Children with leaves renumbered; inner nodes keep their numbers."""
+    result = child.copy()
+    result[is_leaf] = number[child[is_leaf]]
+    return result
+
+
+def trees(
+    w: Writer,
+    x: Tensor,
+    flat: Flat,
+    attrs: Mapping[str, Array],
+    targets: int,
+    leaf_target: Array,
+    leaf_weight: Array,
+    *,
+    source: int | None,
+    single: bool,
+) -> Tensor:
+    """(rows, targets), float32 or float64: every tree adds the weight of the leaf it reaches to that leaf's target.
+
+    float32 only where ``single``, when the weights and their sums must be exact in float32. ``source`` is the
+    number of x in the program, when it is one of its values.
+    """
+    nodes = _nodes(w, x, flat, attrs, source, single)
+    dtype = nodes.split.dtype.name
+    flipped = np.flatnonzero(nodes.missing_left & (nodes.sets < 0))
     if flipped.size:
-        columns = np.unique(feature[flipped])
-        parts.append(w.op("Neg", w.op("Gather", value, columns, axis=1)))
-        feature[flipped] = width + np.searchsorted(columns, feature[flipped])
-        split[flipped] = _split_of_negated(split[flipped])
-        width += len(columns)
-    categorical = np.flatnonzero(sets >= 0)
+        nodes.append(flipped, lambda columns: w.op("Neg", w.op("Gather", nodes.parts[0], columns, axis=1)))
+        nodes.split[flipped] = _split_of_negated(nodes.split[flipped])
+    modes = np.zeros(len(nodes.feature), np.uint8)
+    extra: dict[str, Any] = {}
+    categorical = np.flatnonzero(nodes.sets >= 0)
     if categorical.size:
-        columns = np.unique(feature[categorical])
-        parts.append(_category_columns(w, value, dtype, columns))
-        feature[categorical] = width + np.searchsorted(columns, feature[categorical])
+        nodes.append(categorical, lambda columns: _category_columns(w, x, columns, dtype))
         # An empty set sends nothing but missing values left, as does x <= -inf.
-        split[categorical] = -np.inf
-        members = [_members(attrs["categories"][row]) for row in sets[categorical]]
+        nodes.split[categorical] = -np.inf
+        members = [_members(attrs["categories"][row]) for row in nodes.sets[categorical]]
         modes[categorical] = [_MEMBER if len(m) else _LEQ for m in members]
         listed = [np.append(m, np.nan) for m in members if len(m)]
         if listed:
             extra["membership_values"] = ir.tensor(np.concatenate(listed).astype(dtype))
-        if missing_left[categorical].any():
-            extra["nodes_missing_value_tracks_true"] = (missing_left & (sets >= 0)).astype(np.int64).tolist()
-    if len(parts) > 1:
-        value = w.op("Concat", *parts, axis=1)
-    yes, no = (_swapped(pair, flipped) for pair in (flat.child, flat.child[::-1]))
+        if nodes.missing_left[categorical].any():
+            tracks = nodes.missing_left & (nodes.sets >= 0)
+            extra["nodes_missing_value_tracks_true"] = tracks.astype(np.int64).tolist()
+    value = nodes.parts[0] if len(nodes.parts) == 1 else w.op("Concat", *nodes.parts, axis=1)
     yes_leaf, no_leaf = (_swapped(pair, flipped) for pair in (flat.child_is_leaf, flat.child_is_leaf[::-1]))
-    leaf = w.op(
+    yes, no = (_swapped(pair, flipped) for pair in (flat.child, flat.child[::-1]))
+    # Leaves that carry the same are one leaf, the commonest first: a number below 128 takes one byte.
+    carried, number, count = np.unique(
+        np.stack([leaf_target.astype(np.float64), leaf_weight]), axis=1, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(-count, kind="stable")
+    number = np.argsort(order, kind="stable")[number.reshape(-1)]
+    result = w.op(
         "TreeEnsemble",
         value,
         domain=ML,
         n_targets=targets,
         aggregate_function=_SUM,
         tree_roots=flat.roots.tolist(),
-        nodes_featureids=feature.tolist(),
+        nodes_featureids=nodes.feature.tolist(),
         nodes_modes=ir.tensor(modes),
-        nodes_splits=ir.tensor(split),
-        nodes_truenodeids=yes.tolist(),
+        nodes_splits=ir.tensor(nodes.split),
+        nodes_truenodeids=_shared(yes, yes_leaf, number).tolist(),
         nodes_trueleafs=yes_leaf.astype(np.int64).tolist(),
-        nodes_falsenodeids=no.tolist(),
+        nodes_falsenodeids=_shared(no, no_leaf, number).tolist(),
         nodes_falseleafs=no_leaf.astype(np.int64).tolist(),
-        leaf_targetids=slots[flat.leaf_tree].tolist(),
-        leaf_weights=ir.tensor(codes.astype(dtype)),
+        leaf_targetids=carried[0, order].astype(np.int64).tolist(),
+        leaf_weights=ir.tensor(carried[1, order].astype(dtype)),
         **extra,
     )
-    return w.op("Cast", leaf, to=DTYPES["int64"])
+    return Tensor(result, ValueType(dtype, targets), False)  # type: ignore[arg-type]
+
+
+def leaf_codes(
+    w: Writer,
+    x: Tensor,
+    flat: Flat,
+    attrs: Mapping[str, Array],
+    slots: Array,
+    targets: int,
+    codes: Array,
+    source: int | None,
+) -> ir.Value:
+    """int64 (rows, targets): the code of the leaf that the tree of each slot reaches, 0 where a slot has no tree."""
+    single = bool(codes.max(initial=0) < _EXACT_FLOAT32)
+    leaf = trees(w, x, flat, attrs, targets, slots[flat.leaf_tree], codes, source=source, single=single)
+    return w.op("Cast", leaf.value, to=DTYPES["int64"])
 
 
 @lowers("TreeLeaves")
 def tree_leaves(w: Writer, node: Node, x: Tensor) -> ir.Value:
     roots = node.attrs["roots"]
-    flat = _flatten(roots, node.attrs)
-    return _leaves(w, x, flat, node.attrs, np.arange(len(roots)), len(roots), flat.leaf_row)
-
-
-# --- sums of leaf values ------------------------------------------------------------------------------------
-def _unique_rows(table: Array) -> tuple[Array, Array]:
-    """Distinct rows (bit for bit), and the place of each row among them. Pure leaves are alike by the thousand."""
-    table = np.ascontiguousarray(table)
-    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).reshape(-1)
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return table[first], inverse.reshape(-1)
-
-
-@lowers("TreeEnsemble")
-def tree_ensemble(w: Writer, node: Node, x: Tensor) -> ir.Value:
-    attrs = node.attrs
-    roots, target, base = attrs["roots"], attrs["target"], attrs["base"]
-    if target.size == 0:
-        return _all_outputs(w, x, attrs, roots, base)
-    return _one_output_each(w, x, attrs, roots, target, base)
-
-
-def _all_outputs(w: Writer, x: Tensor, attrs: Mapping[str, Array], roots: Array, base: Array) -> ir.Value:
-    """Every tree adds a row of values: (rows, trees, width) summed over the trees."""
-    size = max(1, GROUP // len(base))
-    total: ir.Value | None = None
-    for start in range(0, len(roots), size):
-        part = roots[start : start + size]
-        flat = _flatten(part, attrs)
-        values = attrs["leaf_values"][flat.leaf_row]
-        if start == 0:
-            first = flat.leaf_tree == 0
-            values[first] = base + values[first]
-        table, codes = _unique_rows(values)
-        leaf = _leaves(w, x, flat, attrs, np.arange(len(part)), len(part), codes)
-        if len(roots) == 1:
-            return w.op("GatherND", table, leaf)
-        total = _add_in_order(w, total, w.op("Gather", table, leaf, axis=0))
-    assert total is not None
-    return total
-
-
-def _one_output_each(
-    w: Writer, x: Tensor, attrs: Mapping[str, Array], roots: Array, target: Array, base: Array
-) -> ir.Value:
-    """A tree adds to one output: (rows, rounds, width) summed over the rounds, trees of an output in their order."""
-    width = len(base)
-    rounds = int(np.bincount(target).max())
-    # Place of each tree among the trees of its output.
-    order = np.argsort(target, kind="stable")
-    starts = np.searchsorted(target[order], np.arange(width))
-    place = np.empty(len(roots), np.int64)
-    place[order] = np.arange(len(roots)) - starts[target[order]]
-    size = max(1, GROUP // width)
-    total: ir.Value | None = None
-    for start in range(0, rounds, size):
-        count = min(size, rounds - start)
-        here = np.flatnonzero((place >= start) & (place < start + count))
-        flat = _flatten(roots[here], attrs)
-        tree = here[flat.leaf_tree]
-        values = attrs["leaf_values"][flat.leaf_row, 0]
-        first = place[tree] == 0
-        values[first] = base[target[tree[first]]] + values[first]
-        # Code 0 stands for "no tree here": adding -0.0 changes nothing.
-        table, codes = _unique_rows(values[:, None])
-        leaf = _leaves(w, x, flat, attrs, (place[here] - start) * width + target[here], count * width, codes + 1)
-        leaf = w.op("Reshape", leaf, np.array([0, count, width]))
-        total = _add_in_order(w, total, w.op("Gather", np.append(-0.0, table), leaf, axis=0))
-    assert total is not None
-    alone = np.bincount(target, minlength=width) == 0
-    return w.op("Add", total, np.where(alone, base, -0.0)[None, :]) if alone.any() else total
-
-
-def _add_in_order(w: Writer, total: ir.Value | None, stack: ir.Value) -> ir.Value:
-    """total (rows, width) plus each stack[:, i] in turn: the last of the running sums.
-
-    CumSum is sequential in any implementation; ReduceSum is not, and which way it goes depends on shapes,
-    threads and what the optimiser makes of its neighbours.
-    """
-    if total is not None:
-        stack = w.op("Concat", w.op("Unsqueeze", total, np.array([1])), stack, axis=1)
-    return w.op("Gather", w.op("CumSum", stack, np.int64(1)), np.int64(-1), axis=1)
+    flat = flatten(roots, node.attrs)
+    return leaf_codes(w, x, flat, node.attrs, np.arange(len(roots)), len(roots), flat.leaf_row, node.inputs[0])
 
 
 # --- search in a sorted list --------------------------------------------------------------------------------
@@ -300,6 +295,6 @@ def interval(w: Writer, x: ir.Value, cuts: Array) -> ir.Value:
         "missing_left": np.zeros(len(spans), np.uint8),
         "category_set": np.full(len(spans), -1),
     }
-    flat = _flatten(np.array([0]), attrs)
+    flat = flatten(np.array([0]), attrs)
     column = Tensor(x, ValueType("float64", 1), False)
-    return _leaves(w, column, flat, attrs, np.array([0]), 1, flat.leaf_row)
+    return leaf_codes(w, column, flat, attrs, np.array([0]), 1, flat.leaf_row, None)

@@ -172,6 +172,31 @@ CASES = {
         for edges in [np.array([-INF, -0.0, 1e-3, np.nextafter(1e-3, 1), 1e308, 3.0])]
         for v in (FLOATS, F4)
     ],
+    "FakeQuantize": [
+        attributes("FakeQuantize", {"x": rows_of(v, 3)}, scale=scale, zero_point=zero, bits=bits)
+        for v in (FLOATS, F4)
+        for bits in (8, 16)
+        for scale, zero in ((0.5, 3), (2.0, -(1 << (bits - 1))), (0.25, (1 << (bits - 1)) - 1))
+    ],
+    "DynamicQuantize": [
+        attributes("DynamicQuantize", {"x": rows_of(v, width)}, bits=bits)
+        for v in (FLOATS, F4, ARITHMETIC, np.zeros(1))
+        for bits in (8, 16)
+        for width in (1, 4)
+    ],
+    "QuantizedLinear": [
+        attributes(
+            "QuantizedLinear",
+            {"x": rows_of(np.array([0.1, 0.2, 3.7, 11.0]), 4).astype(dtype)},
+            rtol,
+            weight=(np.arange(8.0).reshape(4, 2) - 1).astype(weight),
+            scale=np.array([0.5, 0.125], dtype),
+            bias=np.array(bias, dtype),
+        )
+        for dtype, rtol in (("float64", 1e-12), ("float32", 1e-6))
+        for weight in ("int8", "int16", "float16")
+        for bias in ([0.0, 0.0], [0.25, -7.1])
+    ],
     "Interp": [
         attributes(
             "Interp",

@@ -12,7 +12,7 @@ from sklearn.ensemble import (
 )
 
 from edgeml.ir import Builder, interpreter
-from edgeml.targets import onnx_trees
+from edgeml.targets import onnx_tree_sums, onnx_trees
 from edgeml.targets.onnx import lower
 from tests.onnx_oracle import ABOUT, assert_equal, session
 from tests.oracle import columns_of, converted, schema_of
@@ -85,10 +85,10 @@ def program_of(attrs, width, dtype):
     return b.finish()
 
 
-@pytest.mark.parametrize("group", [onnx_trees.GROUP, 4])
+@pytest.mark.parametrize("group", [onnx_tree_sums.GROUP, 4])
 @pytest.mark.parametrize("seed", range(60))
 def test_random_trees(seed, group, monkeypatch):
-    monkeypatch.setattr(onnx_trees, "GROUP", group)
+    monkeypatch.setattr(onnx_tree_sums, "GROUP", group)
     rng = np.random.default_rng(seed)
     width, dtype = int(rng.integers(1, 5)), (np.float32, np.float64)[seed % 2]
     attrs = random_trees(
