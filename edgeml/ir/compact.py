@@ -158,6 +158,7 @@ def restore(recipes: Any, stored: Sequence[Array]) -> list[Array]:
         for position in parts.keys() - leaves.keys():
             by = recipes[position]["by"]
             if by not in shapes:
+                reader.spend(8 * len(leaves[by]))
                 shapes[by] = shape_of(leaves[by])
             result[position] = _of_tree(recipes[position], parts[position], leaves[by], shapes[by], reader)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:

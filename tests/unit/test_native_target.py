@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from edgeml.bundle.arrays import unpack
-from edgeml.errors import ArrayError, FormatError, ProgramError
+from edgeml.errors import ArrayError, FormatError, ManifestError, ProgramError
 from edgeml.ir import Builder
 from edgeml.ir.coded import code_strings, tables_from_json, tables_to_json
 from edgeml.ir.compact import restore, shrink
 from edgeml.ir.serial import load
+from edgeml.ir.spec import check
+from edgeml.runtimes.native import read_program
 from edgeml.schema import Column, Schema
 from edgeml.targets import native
 from edgeml.targets.base import About
@@ -297,6 +299,67 @@ def test_recipes_of_trees_that_make_no_sense(at, recipe):
     recipes[at] = recipe
     with pytest.raises(ArrayError, match="array"):
         restore(recipes, [])
+
+
+ODD = [
+    None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**62, -(2**63), 10**19, 0.5, -0.0, 1e308, "", "x", "float64", "int8",
+    "bool", "repeat", "count", "bits", "palette", "roots", "left", "Concat", "TreeEnsemble", [], [0], [[]], {},
+    {"nan": True}, {"by": 0}, {"by": 3, "is": "left"}, ["int64", [3], "repeat", 1], ["float64", [2**40], "repeat", 1.0],
+]  # fmt: skip
+
+
+def spots(value, way=()):
+    """Every place in JSON, by the keys that lead there."""
+    for key in range(len(value)) if isinstance(value, list) else sorted(value) if isinstance(value, dict) else ():
+        yield (*way, key)
+        yield from spots(value[key], (*way, key))
+
+
+def forest_and_text():
+    b = Builder()
+    town, x = b.input("town", "string"), b.input("x", "float32", 3)
+    known = b.one_hot(b.lookup(town, ("a", "b", None)), 3, "float32")
+    attrs = random_trees(4, 6, seed=2, outputs=2, depth=4, categorical=True)
+    scores = b.op("TreeEnsemble", b.concat([x, known]), **attrs)
+    b.output("predict", [b.take(b.argmax(scores), ("no", "yes"))], "vector", "<U3")
+    b.output("predict_proba", [scores], "matrix", "<f8")
+    return b.finish()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_changed_is_refused_by_name_or_legal(seed):
+    """One to three places of program.json changed or removed at random: no other error, and no program unchecked."""
+    members = native.lower(forest_and_text(), ABOUT)
+    rng = np.random.default_rng(seed)
+    refused = 0
+    for _ in range(700):
+        member = json.loads(members[native.PROGRAM])
+        for _ in range(rng.integers(1, 4)):
+            ways = list(spots(member))
+            *way, last = ways[rng.integers(len(ways))]
+            place = member
+            for key in way:
+                place = place[key]
+            if rng.random() < 0.2:
+                del place[last]
+            else:
+                place[last] = ODD[rng.integers(len(ODD))]
+        try:
+            coded = read_member(member, members[native.ARRAYS])
+        except (ArrayError, ProgramError, ManifestError):
+            refused += 1
+        else:
+            check(coded.program)
+    assert refused > 400
+
+
+def read_member(member, arrays):
+    """What the engine reads, by the engine's own reader."""
+
+    class Held:
+        json, member = staticmethod(lambda _: member), staticmethod(lambda _: arrays)
+
+    return read_program(Held, native.PROGRAM, native.ARRAYS)
 
 
 # --- trees --------------------------------------------------------------------------------------------------
