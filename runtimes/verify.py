@@ -26,6 +26,7 @@ from edgeml.runtimes.engines import precision
 from edgeml.runtimes.frames import read_rows
 from edgeml.runtimes.in_range import run_in_range
 from edgeml.runtimes.load import load
+from edgeml.runtimes.verify_budget import quantised_budget, within_budget
 
 Array = npt.NDArray[Any]
 _PACKAGES = ("numba", "llvmlite", "onnxruntime", "ai-edge-litert", "tflite-runtime", "scikit-learn")
@@ -90,7 +91,8 @@ def verify(
     Labels must be equal, and numbers within the bound of the parity report (1e-9 relative, 1e-5 where
     scikit-learn answers in float32, more only where scikit-learn itself is that far from its own answer). The engine
     "tflite" computes in float32: 1e-5, by the measure of edgeml.compare, labels of scores that tie and rows beyond the
-    range of float32 counted apart.
+    range of float32 counted apart. Golden rows of a quantised bundle hold its own answers; a live pipeline is compared
+    with them inside the budget it was compiled with.
 
     Raises VerificationError with the figures when they are not; InputError for a pipeline without rows, rows
     without a pipeline, or rows that the pipeline refuses; and whatever ``load`` raises.
@@ -105,7 +107,7 @@ def verify(
         # A single live row may have a score near zero: what is usual is seen in the golden rows.
         measure = Measure(precision(model.engine), usual_sizes(rows.outputs))
         golden = _check_golden(model, rows, bounds, measure)
-        live = None if pipeline is None else _check_live(model, pipeline, X, bounds, measure)
+        live = None if pipeline is None else _check_live(model, pipeline, X, bounds, measure, quantised_budget(model))
         result = Verification(model.path, model.engine, golden, live, _versions())
     if not result.passed:
         problems = [f"golden rows: {p}" for p in golden.problems]
@@ -157,7 +159,14 @@ def _check_golden(model: Model, golden: Golden, bounds: Mapping[str, float], mea
     )
 
 
-def _check_live(model: Model, pipeline: Any, X: Any, bounds: Mapping[str, float], measure: Measure) -> Comparison:
+def _check_live(
+    model: Model,
+    pipeline: Any,
+    X: Any,
+    bounds: Mapping[str, float],
+    measure: Measure,
+    budget: Mapping[str, float | None] | None,
+) -> Comparison:
     methods = tuple(model.manifest["methods"])
     lacking = [m for m in methods if not hasattr(pipeline, m)]
     if lacking:
@@ -176,7 +185,7 @@ def _check_live(model: Model, pipeline: Any, X: Any, bounds: Mapping[str, float]
                 "pass rows it can answer",
             ) from error
         expected[method] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
-    return _judge(model, columns, expected, bounds, measure)
+    return _judge(model, columns, expected, bounds, measure, budget)
 
 
 def _judge(
@@ -185,8 +194,11 @@ def _judge(
     outputs: Mapping[str, Array],
     bounds: Mapping[str, float],
     measure: Measure,
+    budget: Mapping[str, float | None] | None = None,
 ) -> Comparison:
-    """The model on rows that scikit-learn answered with ``outputs``."""
+    """The model on rows that scikit-learn answered with ``outputs``; by a budget where it is quantised and answers the
+    pipeline itself, not its own golden rows.
+    """
     rows = len(next(iter(outputs.values())))
     try:
         results, within = run_in_range(
@@ -216,6 +228,10 @@ def _judge(
         tied = ties(expected, got, getattr(model, "classes_", None), measure) if method == "predict" else None
         difference = compare(want, got, method, measure, tied)
         figures[method], limits[method] = difference, limit
+        if budget is not None:
+            limits[method], broken = within_budget(budget, method, want, got, difference, model)
+            problems += broken
+            continue
         if difference.flips:
             problems.append(f"{method}: {difference.flips} of {difference.rows} rows have another answer")
         if not difference.max_rel <= limit:

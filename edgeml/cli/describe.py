@@ -54,7 +54,7 @@ def parity(report: Mapping[str, Any]) -> None:
                 figures["flips"],
                 output.short(float(figures["max_rel"])),
                 output.short(float(figures["p999_rel"])),
-                output.short(float(figures["bound"])),
+                "budget" if figures["bound"] is None else output.short(float(figures["bound"])),
             )
             for finding in these
             for method, figures in finding["methods"].items()

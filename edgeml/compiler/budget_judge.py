@@ -25,7 +25,7 @@ from edgeml.compiler.options import Options
 from edgeml.compiler.source import Converted, Source
 from edgeml.compiler.truths import Truths
 from edgeml.errors import BudgetError, EngineError, InputError, OutOfRangeError, ParityError
-from edgeml.parity.check import SAMPLE, judge
+from edgeml.parity.check import SAMPLE, Finding, judge
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.parity.leaf_check import check_leaves
 from edgeml.quantize.budget import Budget
@@ -181,9 +181,17 @@ def _structure(model: Model, truths: Truths, result: Judged, measure: Measure) -
         except InputError as error:
             problems.append(f"{name}: {error.cause}")
             continue
-        result.findings.append(finding.to_json())
+        result.findings.append(_told(finding))
         problems += [f"{name}: {problem}" for problem in finding.problems]
     return problems
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    """A finding for the report: no bound was applied, and a number that JSON has not is a string."""
+    told = finding.to_json()
+    for figures in told["methods"].values():
+        figures.update({k: "inf" for k, v in figures.items() if v == np.inf}, bound=None)
+    return told
 
 
 def within_costs(draft: Draft, sample: Sample, budget: Budget, options: Options) -> Draft:

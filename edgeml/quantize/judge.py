@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.compare import r2
 from edgeml.ir.table import Array
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.statistics import can_show, paired_interval, rate_bound
@@ -273,28 +274,6 @@ def _codes(classes: Array, targets: Array) -> Array:
 
 def _pair(metric: Callable[[Array, Array], float], targets: Array, own: Array, other: Array) -> Metric:
     return lambda rows: (metric(targets[rows], own[rows]), metric(targets[rows], other[rows]))
-
-
-def r2(targets: Array, answers: Array) -> float:
-    """1 - residual sum of squares / total sum of squares, the smallest over the columns; 1 where all is constant and
-    equal. In units of the largest target, so that targets around 1e-6 or 1e200 neither vanish nor overflow.
-    """
-    b = targets.astype(np.float64).reshape(len(targets), -1)
-    a = answers.astype(np.float64).reshape(b.shape)
-    worst = 1.0
-    for j in range(b.shape[1]):
-        known = np.isfinite(b[:, j])
-        size = float(np.abs(b[known, j]).max(initial=0.0)) or 1.0
-        with np.errstate(all="ignore"):
-            residual = float((((a[known, j] - b[known, j]) / size) ** 2).sum())
-            total = float((((b[known, j] - b[known, j].mean()) / size) ** 2).sum()) if known.any() else 0.0
-        if np.isnan(residual):
-            return -np.inf
-        if total > 1e-24 * max(int(known.sum()), 1):
-            worst = min(worst, 1 - residual / total)
-        elif residual > 1e-12 * max(int(known.sum()), 1):
-            return -np.inf
-    return worst
 
 
 def _auc(classes: int) -> Callable[[Array, Array], float]:

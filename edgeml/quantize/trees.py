@@ -125,15 +125,14 @@ def _feedback(leaves: Array, attrs: Mapping[str, Array], scale: Array, offset: A
         mean = np.stack([np.bincount(place, weights=column) for column in off[:, columns].T], axis=1)
         mean = mean / (count + _PRIOR_ROWS)[:, None]
         fresh = ~done[own]  # leaves may be shared by trees
-        moved = wanted[own] + np.clip(mean, -0.5, 0.5)
-        rounded = _with_sum(moved, wanted[own].sum(axis=1)) if together else np.rint(moved)
-        codes[own[fresh]] = np.clip(rounded, limits.min, limits.max)[fresh]
+        moved = np.clip(wanted[own] + np.clip(mean, -0.5, 0.5), limits.min, limits.max)
+        rounded = _with_sum(moved, wanted[own]) if together else np.rint(moved)
+        codes[own[fresh]] = rounded[fresh]
         done[own] = True
         off[:, columns] += (wanted[own] - codes[own])[place]
     rest = ~done
-    plain = _with_sum(wanted[rest], wanted[rest].sum(axis=1)) if together else np.rint(wanted[rest])
-    codes[rest] = np.clip(plain, limits.min, limits.max)
-    return codes + 0.0
+    codes[rest] = _with_sum(wanted[rest], wanted[rest]) if together else np.rint(wanted[rest])
+    return np.clip(codes, limits.min, limits.max) + 0.0
 
 
 def _scaled(attrs: Mapping[str, Array], scale: Array, offset: Array) -> Array:
@@ -144,10 +143,17 @@ def _scaled(attrs: Mapping[str, Array], scale: Array, offset: Array) -> Array:
     return (values - offset[owner, None]) / scale[owner, None]
 
 
-def _with_sum(values: Array, sums: Array) -> Array:
-    """Rows rounded so that each adds up to the rounded sum: down, and up again where the fraction is largest."""
+def _with_sum(values: Array, wanted: Array) -> Array:
+    """Rows rounded so that each adds up to what ``wanted`` adds up to: down, and up where the fraction is largest.
+
+    A row that has moved too far for that is rounded from ``wanted``.
+    """
     down = np.floor(values)
-    missing = np.rint(sums - down.sum(axis=1)).astype(np.int64)
+    missing = np.rint(wanted.sum(axis=1) - down.sum(axis=1))
+    lost = (missing < 0) | (missing > (values > down).sum(axis=1))
+    values = np.where(lost[:, None], wanted, values)
+    down = np.floor(values)
+    missing = np.rint(wanted.sum(axis=1) - down.sum(axis=1))
     order = np.argsort(down - values, axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")
     result: Array = down + (rank < missing[:, None])

@@ -93,9 +93,9 @@ def test_refusals(what, out):
     [
         ({"formats": ["tvm"]}, errors.FormatError, "tvm"),
         ({"formats": []}, errors.FormatError, "format"),
-        ({"quantize": "int8"}, errors.CompileError, "int8"),
-        ({"target": "cortex-m0"}, errors.CompileError, "cortex-m0"),
-        ({"budget": object()}, errors.CompileError, "budget"),
+        ({"quantize": "int4"}, errors.QuantizeError, "int4"),
+        ({"target": "cortex-m0"}, errors.UnknownTargetError, "cortex-m0"),
+        ({"budget": object()}, errors.BudgetValueError, "budget"),
         ({"version": 0}, errors.CompileError, "version"),
         ({"version": "2"}, errors.CompileError, "version"),
     ],

@@ -5,10 +5,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import r2_score, roc_auc_score
 
+from edgeml.compare import r2
 from edgeml.errors import BudgetValueError, QuantizeError
 from edgeml.quantize.budget import Budget, check_budget
 from edgeml.quantize.forms import LADDERS, QUANTIZE, check_quantize, ladder
-from edgeml.quantize.judge import Truth, judge, plot_data, r2
+from edgeml.quantize.judge import Truth, judge, plot_data
 from edgeml.quantize.statistics import can_show, paired_interval, rate_bound
 
 NONE = {"label_flips": None, "metric_drop": None}

@@ -1,0 +1,94 @@
+"""A quantised model against the live pipeline: inside the budget that the bundle's report names, as far as rows tell.
+
+``verify`` calls it in the place of its exact bounds. NumPy alone, since a device has no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml.compare import Difference, r2
+from edgeml.errors import ManifestError
+from edgeml.runtimes.base import Model
+
+Array = npt.NDArray[Any]
+
+# A budget that is kept is called broken this seldom.
+_FALSE_ALARM = 1e-3
+_SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
+
+
+def quantised_budget(model: Model) -> Mapping[str, float | None] | None:
+    """The limits a quantised bundle was compiled with, None for a bundle that rounds nothing.
+
+    Raises ManifestError when the report does not hold them as it should.
+    """
+    report = model._bundle.json("report.json") if "report.json" in model._bundle else {}
+    part = report.get("quantization", {}) if isinstance(report, Mapping) else {}
+    budget = part.get("budget") if isinstance(part, Mapping) else None
+    if budget is None:
+        return None
+    names = ("label_flips", "metric_drop", "max_abs_error")
+    values = {n: budget.get(n) for n in names} if isinstance(budget, Mapping) else {}
+    if not values or any(isinstance(v, bool) or not isinstance(v, (int, float, type(None))) for v in values.values()):
+        raise ManifestError("report.json: the budget must be an object of numbers", "compile the pipeline again")
+    return values
+
+
+def within_budget(
+    budget: Mapping[str, float | None], method: str, expected: Array, actual: Array, found: Difference, model: Model
+) -> tuple[float, list[str]]:
+    """The bound that was applied to a method, and what breaks it.
+
+    Flips may be as many as chance makes of the budget's rate; numbers are judged for the method that the budget is
+    about, the first of SCORES.
+    """
+    labels = expected.dtype.kind != "f" or (method == "predict" and model.manifest["classes"] is not None)
+    if labels:
+        limit = budget["label_flips"]
+        flips = int(np.asarray(expected != actual).reshape(len(expected), -1).any(axis=1).sum()) if len(expected) else 0
+        if limit is None or method != "predict" or flips <= most_flips(limit, len(expected)):
+            return limit or 0.0, []
+        return limit, [
+            f"{method}: {flips} of {len(expected)} rows have another label ({100 * flips / len(expected):.3g} %), the "
+            f"budget is {100 * limit:.3g} %"
+        ]
+    judged = next(
+        (
+            m
+            for m in _SCORES
+            if m in model.manifest["methods"] and not (m == "predict" and model.manifest["classes"] is not None)
+        ),
+        "",
+    )
+    worst, drop = budget["max_abs_error"], budget["metric_drop"]
+    if method != judged:
+        return 0.0, []
+    if worst is not None and not found.max_abs <= worst:
+        return worst, [f"{method}: an answer is off by {found.max_abs:.3g}, the budget is {worst:.3g}"]
+    if model.manifest["classes"] is None and drop is not None and len(expected) > 1:
+        lost = 1 - r2(expected, actual)
+        if not lost <= drop:
+            return drop, [f"{method}: R2 against the pipeline is {1 - lost:.5g}, the budget is {1 - drop:.5g}"]
+    return worst or 0.0, []
+
+
+def most_flips(rate: float, rows: int) -> int:
+    """The most events of a rate that chance brings among some rows, but for one time in a thousand (Poisson)."""
+    mean = rate * rows
+    if mean == 0:
+        return 0
+    term = total = math.exp(-mean) if mean < 700 else 0.0
+    if not total:
+        return math.ceil(mean + 3.1 * math.sqrt(mean))
+    count = 0
+    while 1 - total > _FALSE_ALARM and count < rows:
+        count += 1
+        term *= mean / count
+        total += term
+    return count

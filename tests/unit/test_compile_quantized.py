@@ -1,0 +1,274 @@
+"""compile with quantisation that rounds: the budget is kept or refused, the report says how, verify follows it."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import edgeml
+from edgeml import errors
+from edgeml.quantize.forms import ROUNDING
+from edgeml.runtimes.verify_budget import most_flips
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlp = make_pipeline(StandardScaler(), MLPClassifier((64, 32), random_state=0, max_iter=300)).fit(X[::2], y[::2])
+    return mlp, X, y
+
+
+def compiled(tmp_path, pipeline, X, y=None, **options):
+    return edgeml.compile(pipeline, X, y, output=tmp_path / "m.edgeml", **options)
+
+
+def quantization(bundle):
+    return bundle.json("report.json")["quantization"]
+
+
+@pytest.mark.parametrize("mode", ROUNDING)
+def test_every_mode_keeps_its_budget_and_says_so(mode, digits, tmp_path):
+    mlp, X, y = digits
+    budget = edgeml.Budget(label_flips=0.005)
+    bundle = compiled(tmp_path, mlp, X, y, quantize=mode, budget=budget, formats=["native"])
+    report = quantization(bundle)
+    assert bundle.manifest["quantize"] == report["mode"] == mode
+    assert report["rows"] == {"calibration": 898, "judged": 899}
+    assert report["budget"]["label_flips"] == 0.005
+    found = report["formats"]["native"]
+    assert found["kept"]
+    assert {limit["name"] for limit in found["limits"]} == {"label_flips", "metric_drop"}
+    assert (
+        found["metrics"]["accuracy"]["low"]
+        <= found["metrics"]["accuracy"]["drop"]
+        <= found["metrics"]["accuracy"]["high"]
+    )
+    size = {part: sum(m[part] for m in found["members"].values()) for part in ("float", "quantized")}
+    assert size["quantized"] < size["float"]
+    assert len(report["ops"]) == 3
+    model = edgeml.load(bundle.path, engine="native")
+    assert (model.predict(X) == mlp.predict(X)).mean() >= 0.995
+    assert edgeml.verify(bundle.path, engine="native").passed
+    assert edgeml.verify(bundle.path, mlp, X, engine="native").passed
+
+
+def test_equal_inputs_give_equal_bytes(digits, tmp_path):
+    mlp, X, y = digits
+    first = compiled(tmp_path, mlp, X, y, quantize="int8", formats=["native"]).path.read_bytes()
+    assert compiled(tmp_path, mlp, X, y, quantize="int8", formats=["native"]).path.read_bytes() == first
+
+
+def test_verify_sees_another_pipeline(digits, tmp_path):
+    mlp, X, y = digits
+    bundle = compiled(tmp_path, mlp, X, y, quantize="int8", formats=["native"])
+    other = make_pipeline(StandardScaler(), LogisticRegression(max_iter=50)).fit(X, (y + 1) % 10)
+    with pytest.raises(errors.VerificationError, match="another label"):
+        edgeml.verify(bundle.path, other, X, engine="native")
+
+
+def test_flips_that_chance_allows():
+    assert most_flips(0.0, 1000) == 0
+    assert most_flips(0.001, 1000) == 5  # P(more than 5 | mean 1) = 0.0006
+    assert most_flips(0.001, 10) == 1
+    assert 2000 < most_flips(0.002, 1_000_000) < 2200
+
+
+# --- what cannot be met -----------------------------------------------------------------------------------------
+def test_a_budget_that_cannot_be_met(digits, tmp_path):
+    mlp, X, y = digits
+    budget = edgeml.Budget(label_flips=None, metric_drop=None, max_abs_error=1e-9)
+    with pytest.raises(errors.BudgetError, match=r"no int8 form keeps.*best.*int16 weights.*max_abs_error") as caught:
+        compiled(tmp_path, mlp, X, y, quantize="int8", budget=budget)
+    assert "auto" in caught.value.remedy
+    assert caught.value.exit_code == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_leaves_in_float_what_has_to_be(digits, tmp_path):
+    mlp, X, y = digits
+    budget = edgeml.Budget(label_flips=None, metric_drop=None, max_abs_error=1e-9)
+    bundle = compiled(tmp_path, mlp, X, y, quantize="auto", budget=budget, formats=["native"])
+    assert "float" in {op["form"] for op in quantization(bundle)["ops"]}
+    np.testing.assert_allclose(edgeml.load(bundle.path).predict_proba(X), mlp.predict_proba(X), atol=1e-9)
+
+
+def test_too_few_bytes(digits, tmp_path):
+    mlp, X, y = digits
+    with pytest.raises(
+        errors.BudgetError, match=r"over the budget: native: max_bytes [\d,]+ bytes \(limit 1,000 bytes\)"
+    ):
+        compiled(tmp_path, mlp, X, y, quantize="int8", budget=edgeml.Budget(max_bytes=1000), formats=["native"])
+    with pytest.raises(errors.BudgetError, match="max_bytes"):
+        compiled(tmp_path, mlp, X, y, budget=edgeml.Budget(max_bytes=1000))
+    assert not list(tmp_path.iterdir())
+
+
+def test_time_is_measured_where_it_is_limited(digits, tmp_path):
+    mlp, X, y = digits
+    budget = edgeml.Budget(label_flips=0.01, max_latency_us=1e6)
+    report = quantization(compiled(tmp_path, mlp, X, y, quantize="int8", budget=budget, formats=["native"]))
+    assert 0 < report["formats"]["native"]["latency_us"] < 1e6
+    hurry = edgeml.Budget(label_flips=0.01, max_latency_us=0.01)
+    with pytest.raises(errors.BudgetError, match="max_latency_us"):
+        compiled(tmp_path, mlp, X, y, quantize="int8", budget=hurry, formats=["native"])
+
+
+def test_too_few_rows(digits, tmp_path):
+    mlp, X, _ = digits
+    with pytest.raises(errors.SampleError, match=r"needs 64 rows.*the sample has 40"):
+        compiled(tmp_path, mlp, X[:40], quantize="int8")
+    assert compiled(tmp_path, mlp, X[:64], quantize="int8", formats=["native"]).manifest["quantize"] == "int8"
+
+
+def test_few_rows_are_told(digits, tmp_path):
+    mlp, X, _ = digits
+    report = quantization(compiled(tmp_path, mlp, X[:300], quantize="float16", formats=["native"]))
+    flips = report["formats"]["native"]["limits"][0]
+    assert flips["bound"] is None
+    assert "too few to show the limit" in flips["note"]
+
+
+# --- traps ------------------------------------------------------------------------------------------------------
+def _numbers(rows=4000):
+    return np.random.default_rng(5).normal(size=(rows, 5))
+
+
+def _wild():
+    X = _numbers() * 10.0 ** np.array([-6, -3, 0, 3, 6])
+    return X, (X[:, 0] * 1e6 + X[:, 2] + X[:, 4] / 1e6 > 0).astype(int)
+
+
+def _near_constant():
+    X = _numbers()
+    X[:, 3] = 1 + 1e-9 * X[:, 3]
+    X[:, 4] = 7
+    return X, (X[:, 0] + X[:, 1] * X[:, 2] > 0).astype(int)
+
+
+def _heavy_tails():
+    X = np.random.default_rng(5).standard_cauchy((4000, 5))
+    return X, (X[:, 0] + np.sign(X[:, 1]) > 0).astype(int)
+
+
+def _imbalanced():
+    X = _numbers()
+    return X, (X[:, 0] + X[:, 1] > 3.0).astype(int)
+
+
+TRAPS = {"wild ranges": _wild, "near-constant": _near_constant, "heavy tails": _heavy_tails, "imbalanced": _imbalanced}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+@pytest.mark.parametrize("model", [LogisticRegression, lambda: MLPClassifier((16,), random_state=0, max_iter=60)])
+def test_traps_keep_the_budget_on_unseen_rows(trap, model, tmp_path):
+    X, y = TRAPS[trap]()
+    seen, unseen = X[:3000], X[3000:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = make_pipeline(StandardScaler(), model()).fit(seen, y[:3000])
+    for mode in ("int8", "auto"):
+        bundle = compiled(tmp_path, pipeline, seen, y[:3000], quantize=mode, formats=["native"])
+        flips = (edgeml.load(bundle.path).predict(unseen) != pipeline.predict(unseen)).sum()
+        assert flips <= most_flips(0.001, len(unseen)), mode
+
+
+def test_a_rare_category_that_decides(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=6000), "kind": rng.choice(["a", "b", "c"], 6000)})
+    rare = rng.choice(6000, 30, replace=False)
+    frame.loc[rare, "kind"] = "stop"
+    y = np.where(frame["kind"] == "stop", 1, (frame["x"] + rng.normal(size=6000) > 1.5).astype(int))
+    columns = make_column_transformer((StandardScaler(), ["x"]), (OneHotEncoder(), ["kind"]))
+    pipeline = make_pipeline(columns, LogisticRegression(C=1e4, max_iter=2000)).fit(frame, y)
+    assert pipeline.predict(frame.loc[rare]).mean() > 0.9
+    for mode in ("int8", "auto"):
+        bundle = compiled(tmp_path, pipeline, frame, y, quantize=mode, formats=["native"])
+        answers = edgeml.load(bundle.path).predict(frame.loc[rare])
+        np.testing.assert_array_equal(answers, pipeline.predict(frame.loc[rare]))
+
+
+@pytest.mark.parametrize("size", [1e6, 1e-6])
+@pytest.mark.parametrize("model", [Ridge, lambda: RandomForestRegressor(30, random_state=0)])
+@pytest.mark.parametrize("mode", ROUNDING)
+def test_targets_of_every_size(size, model, mode, tmp_path):
+    X, y = load_diabetes(return_X_y=True)
+    y = y / 100 * size
+    pipeline = make_pipeline(StandardScaler(), model()).fit(X[:300], y[:300])
+    bundle = compiled(tmp_path, pipeline, X[:300], y[:300], quantize=mode, formats=["native"])
+    expected, answers = pipeline.predict(X[300:]), edgeml.load(bundle.path).predict(X[300:])
+    assert 1 - np.mean((expected - answers) ** 2) / np.var(expected) > 0.998
+
+
+# --- kinds ------------------------------------------------------------------------------------------------------
+def test_leaves_and_points_and_components(digits, tmp_path):
+    _, X, y = digits
+    forest = RandomForestClassifier(40, max_depth=8, random_state=0).fit(X[::2], y[::2])
+    bundle = compiled(tmp_path, forest, X, y, quantize="int8", formats=["native"])
+    assert [op["form"] for op in quantization(bundle)["ops"]] == ["int8 leaves"]
+    assert bundle.json("report.json")["leaves"]["different"] == {"native": 0}
+    assert bundle.json("report.json")["leaves"]["sklearn"] == 0
+    proba = edgeml.load(bundle.path).predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+
+    points = KMeans(8, n_init=1, random_state=0).fit(X)
+    bundle = compiled(tmp_path, points, X, quantize="int8", formats=["native"])
+    distances = edgeml.load(bundle.path).transform(X)
+    np.testing.assert_allclose(distances, points.transform(X), rtol=0.02)
+
+    components = make_pipeline(StandardScaler(), PCA(8, whiten=True)).fit(X)
+    bundle = compiled(tmp_path, components, X, quantize="int8", formats=["native"])
+    answers, expected = edgeml.load(bundle.path).transform(X), components.transform(X)
+    assert (np.mean((answers - expected) ** 2, axis=0) / np.var(expected, axis=0)).max() < 0.003
+
+
+def test_nothing_to_quantise(tmp_path):
+    X = _numbers(200)
+    bundle = compiled(tmp_path, StandardScaler().fit(X), X, quantize="int8", formats=["native"])
+    assert quantization(bundle)["ops"] == []
+    np.testing.assert_array_equal(edgeml.load(bundle.path).transform(X), StandardScaler().fit(X).transform(X))
+
+
+def test_refusals_stay(tmp_path):
+    """Rows that scikit-learn refuses are refused by a quantised model too."""
+    X = _numbers(600)
+    y = (X[:, 0] > 0).astype(int)
+    pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()).fit(X, y)
+    model = edgeml.load(compiled(tmp_path, pipeline, X, y, quantize="int8", formats=["native"]).path)
+    row = X[:1].copy()
+    row[0, 0] = np.nan
+    assert model.predict(row).shape == (1,)
+    row[0, 0] = np.inf
+    with pytest.raises(errors.NonFiniteError):
+        model.predict(row)
+
+
+def test_a_constant_and_an_empty_column(tmp_path):
+    X = _numbers(600)
+    X[:, 1], X[:, 2] = 3.0, np.nan
+    y = (X[:, 0] > 0).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        imputer = SimpleImputer(keep_empty_features=True)
+        pipeline = make_pipeline(imputer, StandardScaler(), LogisticRegression()).fit(X, y)
+    model = edgeml.load(compiled(tmp_path, pipeline, X, y, quantize="int8", formats=["native"]).path)
+    assert (model.predict(X) == pipeline.predict(X)).all()
+
+
+def test_report_is_json_without_nan(digits, tmp_path):
+    mlp, X, y = digits
+    bundle = compiled(tmp_path, mlp, X, y, quantize="int8", formats=["native"])
+    json.dumps(bundle.json("report.json"), allow_nan=False)
