@@ -75,7 +75,7 @@ def quantize_linear(trace: Trace, index: int, form: LinearForm) -> int:
     x = trace.place[node.inputs[0]]
     if form.weights == "float16":
         return _float16(trace, node, x)
-    slot = _slot(trace, node.inputs[0], x)
+    slot = _slot(trace, node.inputs[0], x, form)
     best = _best(trace.values[x], node, form, slot.free, target)
     x = slot.apply(best.multiplier)
     if form.activations == "dynamic":
@@ -89,6 +89,7 @@ def quantize_linear(trace: Trace, index: int, form: LinearForm) -> int:
     value = trace.emit("QuantizedLinear", (x,), attrs, node.origin)
     with np.errstate(all="ignore"):
         bias = bias + _middle(target.astype(np.float64) - trace.values[value])
+        bias = bias.astype(np.float32)  # four bytes in every format
     trace.change(value, attrs | {"bias": bias.astype(dtype)})
     return value
 
@@ -125,7 +126,10 @@ def _best(x: Array, node: Node, form: LinearForm, free: Array, target: Array) ->
 
 
 def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, free: Array) -> Array:
-    """What each column is multiplied by, numbers that float16 holds; its weights are divided by it."""
+    """What each column is multiplied by, numbers that float32 holds; its weights are divided by it.
+
+    With alpha 0 a single output's weights become all alike, and as exact as the multipliers: float16 would not do.
+    """
     result = np.ones(len(weight))
     largest = np.abs(weight).max(axis=1, initial=0.0)
     chosen = free & (usual > 0) & (largest > 0)
@@ -137,9 +141,7 @@ def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, f
     others = ~chosen & (largest > 0)
     if others.any():  # their multiplier is 1: the largest weights of both groups shall be alike
         wanted *= (largest[chosen] / wanted).max() / largest[others].max()
-    with np.errstate(over="ignore"):
-        wanted = np.clip(wanted, 2.0**-14, 2.0**15).astype(np.float16).astype(np.float64)
-    result[chosen] = wanted
+    result[chosen] = np.clip(wanted, _SMALLEST, _LARGEST).astype(np.float32).astype(np.float64)
     return result
 
 
@@ -265,8 +267,10 @@ def _multiply(trace: Trace, value: int, multiplier: Array) -> int:
     return trace.emit("Mul", (value, row), {}, origin)
 
 
-def _slot(trace: Trace, old: int, x: int) -> _Slot:
+def _slot(trace: Trace, old: int, x: int, form: LinearForm) -> _Slot:
     graph, program = trace.graph, trace.exact.program
+    if form.per_tensor:  # its weights share a scale: columns of one size are all there is to gain, or to lose
+        return _Slot(trace, x, np.zeros(graph.type_of(x).width, dtype=bool))
     relu = graph.node_if(x, "Maximum")
     if relu is not None and trace.readers[old] == 1:
         zero = graph.constant(relu.inputs[1])

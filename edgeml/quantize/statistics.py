@@ -28,24 +28,22 @@ def can_show(limit: float, rows: int, confidence: float) -> bool:
     return rate_bound(0, rows, confidence) <= limit
 
 
-def paired_interval(
-    metric: Callable[[Array], tuple[float, float]], rows: int, confidence: float, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of ``metric(rows)[0] - metric(rows)[1]`` over resampled rows (Efron, 1979).
+def bootstrap(statistic: Callable[[Array], float], rows: int, confidence: float, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of row positions, over resampled rows (Efron, 1979).
 
-    Both bounds are one-sided at ``confidence``. Resamples in which the metric is not defined (one class only) are left
-    out; with fewer than half of them left the interval is (-inf, inf).
+    Both bounds are one-sided at ``confidence``. Resamples in which it is not defined (one class only) are left out;
+    with fewer than half of them left the interval is (-inf, inf).
     """
     rng = np.random.default_rng(seed)
-    drops = []
+    found = []
     for _ in range(RESAMPLES):
         try:
-            first, second = metric(rng.integers(0, rows, rows))
+            value = statistic(rng.integers(0, rows, rows))
         except ValueError:
             continue
-        if np.isfinite(first - second):
-            drops.append(first - second)
-    if len(drops) < RESAMPLES // 2:
+        if np.isfinite(value):
+            found.append(value)
+    if len(found) < RESAMPLES // 2:
         return -np.inf, np.inf
-    low, high = np.quantile(drops, [1 - confidence, confidence])
+    low, high = np.quantile(found, [1 - confidence, confidence])
     return float(low), float(high)

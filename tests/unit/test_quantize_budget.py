@@ -10,7 +10,7 @@ from edgeml.errors import BudgetValueError, QuantizeError
 from edgeml.quantize.budget import Budget, check_budget
 from edgeml.quantize.forms import LADDERS, QUANTIZE, check_quantize, ladder
 from edgeml.quantize.judge import Truth, judge, plot_data
-from edgeml.quantize.statistics import can_show, paired_interval, rate_bound
+from edgeml.quantize.statistics import bootstrap, can_show, rate_bound
 
 NONE = {"label_flips": None, "metric_drop": None}
 
@@ -79,10 +79,10 @@ def test_how_many_rows_can_show_a_limit():
     assert rate_bound(0, 0, 0.95) == 1.0
 
 
-def test_paired_interval_covers_the_difference():
+def test_bootstrap_covers_a_difference():
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.3, 1, 2000), rng.normal(0, 1, 2000)
-    low, high = paired_interval(lambda rows: (float(x[rows].mean()), float(y[rows].mean())), 2000, 0.95)
+    low, high = bootstrap(lambda rows: float(x[rows].mean() - y[rows].mean()), 2000, 0.95)
     assert low < 0.3 < high
     assert high - low < 0.2
 
@@ -165,8 +165,19 @@ def test_without_targets_a_regressor_is_measured_against_itself():
     truth = Truth({"predict": y})
     assert judge(truth, {"predict": y}, Budget()).kept
     verdict = judge(truth, {"predict": y + 1e-7 * np.sign(y)}, Budget())
-    assert [limit.name for limit in verdict.limits] == ["metric_drop"]
+    assert {limit.name for limit in verdict.limits} == {"metric_drop"}
     assert not verdict.kept
+
+
+def test_heavy_tails_hide_nothing():
+    """One row of 1e9 makes R2 perfect, whatever the others are; the usual row is looked at too."""
+    y = np.random.default_rng(0).normal(size=500)
+    y[0] = 1e9
+    answers = np.where(y > 1e6, y, 0.0)
+    assert r2(y, answers) > 0.999999
+    verdict = judge(Truth({"predict": y}, y), {"predict": answers}, Budget())
+    assert [limit.kept for limit in verdict.limits] == [True, False]
+    assert "typical r2" in verdict.limits[1].note
 
 
 def test_plot_points(classifier):

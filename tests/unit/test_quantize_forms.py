@@ -1,0 +1,243 @@
+"""What the quantiser puts in a program: linear maps, trees and points, form by form, and the path between them."""
+
+import warnings
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+)
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgeml.ir import interpreter
+from edgeml.ir.program import Output
+from edgeml.ir.spec import check
+from edgeml.quantize.budget import Budget
+from edgeml.quantize.search import Search
+from tests.quantize_tools import nodes, problem
+
+ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def mlp(digits):
+    X, y = digits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = make_pipeline(StandardScaler(), MLPClassifier((32, 16), random_state=0, max_iter=100)).fit(X[::2], y[::2])
+    return problem(net, X, y)
+
+
+# --- linear -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("mode", "dtype", "rounding"),
+    [
+        ("int8", "int8", "FakeQuantize"),
+        ("dynamic", "int8", "DynamicQuantize"),
+        ("int16", "int8", "FakeQuantize"),
+        ("float16", "float16", None),
+    ],
+)
+def test_form_of_a_network(mlp, mode, dtype, rounding):
+    program = mlp.smallest(mode, ANYTHING).program
+    check(program)
+    layers = nodes(program, "QuantizedLinear")
+    assert [layer.attrs["weight"].dtype.name for layer in layers] == [dtype] * 3
+    assert not nodes(program, "Linear")
+    assert len(nodes(program, "FakeQuantize", "DynamicQuantize")) == (3 if rounding else 0)
+    assert {n.op for n in nodes(program, "FakeQuantize", "DynamicQuantize")} == ({rounding} if rounding else set())
+    # Softmax and the scaler stay.
+    assert nodes(program, "Softmax")
+    assert nodes(program, "Div")
+
+
+def test_weights_are_symmetric_with_a_scale_an_output(mlp):
+    for layer in nodes(mlp.smallest("int8", ANYTHING).program, "QuantizedLinear"):
+        codes = np.abs(layer.attrs["weight"].astype(int))
+        assert codes.max() == 127
+        assert (codes.max(axis=0) >= 126).all()
+        assert len(np.unique(layer.attrs["scale"])) > 1
+
+
+def test_one_scale_where_a_runtime_knows_no_other(mlp):
+    program = mlp.smallest("dynamic", ANYTHING, per_channel_dynamic=False).program
+    first = nodes(program, "QuantizedLinear")[0]
+    assert len(np.unique(first.attrs["scale"])) == 1
+
+
+def test_ranges_are_those_of_all_calibration_rows(mlp):
+    """No calibration row is clipped: the grid ends where the largest cell is."""
+    program = mlp.smallest("int8", ANYTHING).program
+    for node in program.nodes:
+        if node.op != "FakeQuantize":
+            continue
+        before = program.with_outputs([Output("x", (node.inputs[0],), "matrix", "float64")])
+        x = interpreter.run(before, mlp.calibration.columns, ["x"])["x"]
+        low, high = ((c - node.attrs["zero_point"]) * node.attrs["scale"] for c in (-128, 127))
+        assert x.min() >= low - node.attrs["scale"]
+        assert x.max() <= high + node.attrs["scale"]
+
+
+def test_equalisation_helps_columns_of_other_sizes():
+    """One column with a weight 1,000 times the others': without a multiplier the others' weights would be 0."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 6))
+    y = X @ np.array([1000.0, 1, 1, -1, 1, -1])
+    found = problem(LinearRegression().fit(X, y), X, y).smallest("int8", int8_activations=False)
+    layer = nodes(found.program, "QuantizedLinear")[0]
+    assert (np.abs(layer.attrs["weight"].astype(int)) > 20).all()
+    assert nodes(found.program, "Mul")
+
+
+def test_multipliers_behind_relu_cost_nothing(mlp):
+    program = mlp.smallest("int8", ANYTHING, int8_activations=False).program
+    assert len(nodes(program, "Mul")) <= 1  # in front of the first layer, where nothing can take it in
+    assert len(nodes(program, "QuantizedLinear")) == 3
+
+
+def test_a_layer_that_is_not_finite_or_too_large_stays():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    model = LinearRegression().fit(X, X[:, 0])
+    model.coef_ = np.array([1e200, 1e199, 0.0])
+    search = problem(model, X, None).search("int8", ANYTHING)
+    assert search.sites[0].forms == (None,)
+    assert "beyond the range of float32" in search.sites[0].note
+
+
+# --- trees ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X, y: RandomForestClassifier(30, max_depth=6, random_state=0).fit(X, y),
+        lambda X, y: GradientBoostingClassifier(n_estimators=8, random_state=0).fit(X, y % 3),
+        lambda X, y: RandomForestRegressor(20, max_depth=6, random_state=0).fit(X, y * 1e-6),
+        lambda X, y: HistGradientBoostingRegressor(max_iter=20).fit(X, y * 1e6),
+    ],
+)
+@pytest.mark.parametrize(("mode", "limit"), [("int8", 2**7), ("int16", 2**15)])
+def test_leaves_are_codes_and_splits_stay(make, mode, limit, digits):
+    X, y = digits
+    found = problem(make(X, y), X)
+    program = found.smallest(mode, ANYTHING).program
+    before, after = (nodes(p, "TreeEnsemble")[0].attrs for p in (found.program, program))
+    for name in before.keys() - {"leaf_values", "base"}:
+        np.testing.assert_array_equal(before[name], after[name])
+    codes = after["leaf_values"]
+    assert (codes == np.rint(codes)).all()
+    assert codes.min() >= -limit
+    assert codes.max() < limit
+    assert not after["base"].any()
+    expected, got = interpreter.run(found.program, found.held.columns), interpreter.run(program, found.held.columns)
+    score = "predict_proba" if "predict_proba" in expected else "predict"
+    error = np.abs(got[score] - expected[score]).max()
+    spread = np.ptp(expected[score])
+    assert 0 < error < (0.03 if mode == "int8" else 2e-4) * spread
+
+
+def test_error_feedback_beats_plain_rounding(digits):
+    X, y = digits
+    found = problem(RandomForestRegressor(60, max_depth=8, random_state=0).fit(X, y), X)
+    program = found.smallest("int8", ANYTHING).program
+    expected = interpreter.run(found.program, found.held.columns)["predict"]
+    fed = interpreter.run(program, found.held.columns)["predict"]
+    # The same grid without feedback.
+    node = nodes(found.program, "TreeEnsemble")[0]
+    values = node.attrs["leaf_values"]
+    step = np.ptp(values) / 255
+    plain_values = values.min() + np.rint((values - values.min()) / step) * step
+    plain = replace(
+        found.program,
+        nodes=tuple(
+            replace(n, attrs={**n.attrs, "leaf_values": plain_values}) if n is node else n for n in found.program.nodes
+        ),
+    )
+    rounded = interpreter.run(plain, found.held.columns)["predict"]
+    assert np.sqrt(np.mean((fed - expected) ** 2)) < 0.5 * np.sqrt(np.mean((rounded - expected) ** 2))
+
+
+def test_half_precision_leaves_of_large_and_small_targets(digits):
+    X, y = digits
+    for size in (1e9, 1e-9):
+        found = problem(RandomForestRegressor(10, max_depth=5, random_state=0).fit(X, (y + 1) * size), X)
+        program = found.smallest("float16", ANYTHING).program
+        codes = nodes(program, "TreeEnsemble")[0].attrs["leaf_values"]
+        assert (codes == codes.astype(np.float16)).all()
+        expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, program))
+        np.testing.assert_allclose(got, expected, rtol=1e-3)
+
+
+def test_a_forest_under_isotonic_calibration_stays(digits):
+    X, y = digits
+    forest = RandomForestClassifier(8, max_depth=4, random_state=0)
+    found = problem(CalibratedClassifierCV(forest, method="isotonic", cv=2, ensemble=False).fit(X, y % 2), X)
+    search = found.search("int8", ANYTHING)
+    assert search.sites
+    assert all(site.forms == (None,) and "isotonic" in site.note for site in search.sites)
+
+
+# --- points -----------------------------------------------------------------------------------------------------
+def test_points_keep_distances_of_zero_small():
+    X, _ = load_digits(return_X_y=True)
+    model = KMeans(6, n_init=1, random_state=0).fit(X)
+    found = problem(model, X)
+    program = found.smallest("int8", ANYTHING).program
+    on_points = {"X": model.cluster_centers_}
+    own = interpreter.run(program, on_points)["transform"]
+    away = interpreter.run(found.program, on_points)["transform"]
+    assert np.diag(own).max() < 0.05 * away.max()
+
+
+# --- the path ---------------------------------------------------------------------------------------------------
+def test_path_grows_and_ends_exact(mlp):
+    steps = list(mlp.search("auto", Budget(label_flips=None, metric_drop=None, max_abs_error=0.0)).path())
+    assert steps[0].levels == (0, 0, 0)
+    assert steps[-1].levels == (3, 3, 3)
+    assert steps[-1].verdict.methods["predict_proba"]["max_abs"] < 1e-12
+    sizes = [sum(op["bytes"]["quantized"] for op in step.ops) for step in steps]
+    assert sizes == sorted(sizes)
+    for before, after in pairwise(steps):
+        assert sum(after.levels) == sum(before.levels) + 1
+
+
+def test_many_sites_are_raised_together(digits):
+    X, y = digits
+    members = [(f"m{i}", LogisticRegression(max_iter=20, C=10.0**-i)) for i in range(20)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = problem(StackingClassifier(members, cv=2).fit(X[:400], y[:400] % 2), X[:400])
+    search = found.search("int8", ANYTHING)
+    assert len(search.sites) == 21
+    assert search.groups <= 12
+    assert isinstance(search, Search)
+
+
+def test_one_odd_row_spoils_nothing():
+    """An outlier of 1e6 among the calibration rows: the path leaves the static grid it would stretch."""
+    X, y = load_diabetes(return_X_y=True)
+    X = np.vstack([X] * 6)
+    y = np.concatenate([y] * 6)
+    model = make_pipeline(StandardScaler(), LinearRegression()).fit(X, y)
+    X[0, 0] = 1e6
+    found = problem(model, X, y)
+    chosen = found.smallest("int8")
+    assert chosen.verdict.kept
+    expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, chosen.program))
+    assert np.corrcoef(expected, got)[0, 1] > 0.999
