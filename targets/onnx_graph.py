@@ -66,7 +66,6 @@ class Single:
     bad: ir.Value | None = None  # bool (rows, 1) or of every cell: where the result is NaN
     bound: float = np.inf  # of the absolute values in rows that are not bad
     chain: bool = False  # made by a quantised op, or by a step behind one
-    rectified: ir.Value | None = None  # the operand of Relu whose result this is
     grid: float | None = None  # step of the static 8-bit grid that the value lies on
     step: ir.Value | None = None  # float32 (rows, 1): ``value`` are codes of a row's own grid
     positive: bool = False  # codes of a row are 0 to 127, else 1 to 255 around 128

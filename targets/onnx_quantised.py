@@ -69,11 +69,12 @@ def follow(w: Writer, program: Program, node: Node, xs: Sequence[Tensor], result
     elif node.op in _ELEMENTWISE and (row := _constant_row(program, node.inputs[1 - at])) is not None:
         if row.size not in (1, xs[at].type.width) or (node.op == "Div" and (at or not row.all())):
             return
-        rectified = single.value if node.op == "Maximum" and not row.any() else None
-        pair = (w.stored(row), single.value) if at else (single.value, w.stored(row))
-        value = w.op(_ELEMENTWISE[node.op], *pair) if rectified is None else w.op("Relu", single.value)
+        if node.op == "Maximum" and not row.any():
+            value = w.op("Relu", single.value)  # which onnxruntime drops in front of a grid that begins at 0
+        else:
+            value = w.op(_ELEMENTWISE[node.op], *((row, single.value) if at else (single.value, row)))
         bound = _BOUNDS[node.op](single.bound, np.abs(row))
-        w.singles[result] = Single(value, single.bad, bound=float(bound), chain=True, rectified=rectified)
+        w.singles[result] = Single(value, single.bad, bound=float(bound), chain=True)
 
 
 def _constant_row(program: Program, value: int) -> Array | None:
@@ -110,9 +111,7 @@ def fake_quantize(w: Writer, node: Node, x: Tensor) -> ir.Value:
     # Unsigned codes: onnxruntime's kernels for x86 take no other, and those for ARM take either.
     scale, point = np.float32(node.attrs["scale"]), np.dtype(f"uint{bits}").type(zero + half)
     operand = _single(w, x)
-    # What the smallest code stands for is 0: the grid itself rectifies.
-    source = operand.rectified if operand.rectified is not None and point == 0 else operand.value
-    codes = w.op("QuantizeLinear", source, scale, point)
+    codes = w.op("QuantizeLinear", operand.value, scale, point)
     value = w.op("DequantizeLinear", codes, scale, point)
     cells = _own_nan(w, node, operand)
     single = Single(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from edgeml.schema import Column, Schema
@@ -69,3 +70,16 @@ def assert_equal(got, want, rtol):
 def run(data, columns, **options):
     (result,) = session(data, **options).run(None, feeds(columns))
     return missing_again(result)
+
+
+def operators(data):
+    """Kinds of the nodes in the file, in their order."""
+    return [node.op_type for node in onnx.load_from_string(data).graph.node]
+
+
+def optimised_operators(data, folder):
+    """Kinds of the nodes that onnxruntime really runs: those of the model that its optimiser leaves."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.optimized_model_filepath = 4, str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return operators((folder / "optimised.onnx").read_bytes())
