@@ -25,7 +25,7 @@ from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.passes import run_passes, simplify
 from edgeml.passes.rank import RANK_TREES
-from edgeml.targets import native, tflite_ml_ops, tflite_ops, tflite_quantised_ops, tflite_trees  # noqa: F401
+from edgeml.targets import native, tflite_leaves, tflite_ml_ops, tflite_ops, tflite_quantised_ops  # noqa: F401
 from edgeml.targets.base import About
 from edgeml.targets.tflite_centre import centre
 from edgeml.targets.tflite_graph import Model, Tensor
@@ -78,6 +78,8 @@ def _raw(model: Model, program: Program, labels: Mapping[str, Any]) -> dict[str,
         if entry.type.dtype == "string":
             return {"reason": f"column {entry.name} holds strings"}
     for node in program.nodes:
+        if node.op == "FakeQuantize":
+            return {"reason": f"step {node.origin or '?'} rounds to a grid, to the same step only behind float64"}
         if node.op in (*TREES, "Rank"):
             return {"reason": f"step {node.origin or '?'} compares with thresholds, exactly only in float64"}
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.ir import Node, Program, interpreter
 from edgeml.ir.table import Array
-from edgeml.passes.rewrite import Graph
+from edgeml.passes.rewrite import Graph, rewrite
 from edgeml.targets.tflite_kinds import LINEAR
 from edgeml.targets.tflite_split import FEATURES, Split
 
@@ -30,11 +30,17 @@ def centre(parts: Split, sample: Mapping[str, Array]) -> Split:
         return parts
     columns = {name: x[:_ROWS] for name, x in sample.items()}
     output = replace(parts.front.outputs[FEATURES], dtype="float64")
-    cells = interpreter.run(parts.front.with_outputs([output]), columns)[FEATURES]
+    front, _ = rewrite(parts.front.with_outputs([output]), _pass_over_checks)
+    cells = interpreter.run(front, columns)[FEATURES]
     shift = np.where(_only_in_linear(parts.core), _centres(cells), 0.0)
     if not shift.any():
         return parts
     return replace(parts, front=_shifted_front(parts.front, shift), core=_shifted_core(parts.core, shift), shift=shift)
+
+
+def _pass_over_checks(node: Node, graph: Graph) -> int | None:
+    """A few rows of the sample may be beyond float32; they move no median."""
+    return node.inputs[0] if node.op in ("Require", "CheckFinite") else None
 
 
 def _centres(cells: Array) -> Array:
@@ -43,7 +49,8 @@ def _centres(cells: Array) -> Array:
     for j in range(cells.shape[1]):
         known = cells[np.isfinite(cells[:, j]), j]
         middle = float(np.float32(np.median(known))) if known.size else 0.0
-        spread = float(np.sqrt(np.mean((known - middle) ** 2))) if known.size else 0.0
+        with np.errstate(over="ignore"):
+            spread = float(np.sqrt(np.mean((known - middle) ** 2))) if known.size else 0.0
         result[j] = middle if np.isfinite(middle) and abs(middle) > _FAR * spread else 0.0
     return result
 

@@ -14,8 +14,8 @@ import numpy as np
 from edgeml.ir import Node, Program
 from edgeml.ir.table import Array
 from edgeml.targets.tflite_graph import ROWS, Tensor
+from edgeml.targets.tflite_leaves import add_up, reached
 from edgeml.targets.tflite_lowering import Lowering
-from edgeml.targets.tflite_trees import add_up, reached
 
 # Bits of a sum: one is left over, so that nothing wraps around.
 _BITS = 62
@@ -85,10 +85,10 @@ def _sum(w: Lowering, score: Score) -> tuple[Tensor, float]:
     largest = len(score.node.attrs["roots"]) * np.abs(found.table).max() + np.abs(base).max()
     unit = 2.0 ** (_BITS - 1 - int(np.ceil(np.log2(largest))))
     if found.by_output:
-        total = add_up(w, found, _in_units(found.table, unit), len(base))
+        total = add_up(w, found, w.graph.constant(_in_units(found.table, unit)[:, 0]), len(base))
         total = w.graph.gather(total, np.array([score.column], np.int32), axis=1)
     else:
-        total = add_up(w, found, _in_units(found.table[:, [score.column]], unit), 1)
+        total = add_up(w, found, w.graph.constant(_in_units(found.table[:, score.column], unit)), 1)
     offset = _in_units(base[[score.column]], unit)
     return (w.graph.op("ADD", [total, offset[None, :]], (ROWS, 1)) if offset.any() else total), unit
 

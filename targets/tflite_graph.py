@@ -30,14 +30,15 @@ DTYPES = {
 
 # Operator -> its table of options in the schema; the others have none.
 _OPTIONS = {
-    "ABS": "Abs", "ADD": "Add", "ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin", "CAST": "Cast",
+    "ABS": "Abs", "ADD": "Add", "ADD_N": "AddN", "ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin", "CAST": "Cast",
     "CONCATENATION": "Concatenation", "DEQUANTIZE": "Dequantize", "DIV": "Div", "EQUAL": "Equal", "EXP": "Exp",
     "FULLY_CONNECTED": "FullyConnected", "GATHER": "Gather", "GREATER": "Greater", "GREATER_EQUAL": "GreaterEqual",
     "LESS": "Less", "LESS_EQUAL": "LessEqual", "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot",
     "LOGICAL_OR": "LogicalOr", "LOG_SOFTMAX": "LogSoftmax", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
-    "MUL": "Mul", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "QUANTIZE": "Quantize", "REDUCE_MAX": "Reducer",
-    "REDUCE_MIN": "Reducer", "RESHAPE": "Reshape", "SELECT_V2": "SelectV2", "SLICE": "Slice", "SOFTMAX": "Softmax",
-    "SQUARED_DIFFERENCE": "SquaredDifference", "SUB": "Sub", "SUM": "Reducer", "UNPACK": "Unpack",
+    "MUL": "Mul", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "PAD": "Pad", "QUANTIZE": "Quantize",
+    "REDUCE_ANY": "Reducer", "REDUCE_MAX": "Reducer", "REDUCE_MIN": "Reducer", "RESHAPE": "Reshape",
+    "SELECT_V2": "SelectV2", "SLICE": "Slice", "SOFTMAX": "Softmax", "SQUARED_DIFFERENCE": "SquaredDifference",
+    "SUB": "Sub", "SUM": "Reducer", "UNPACK": "Unpack",
 }  # fmt: skip
 
 
@@ -108,7 +109,10 @@ class Model:
         operators: dict[tuple[str, int], int] = {}
         numbers = {0: 0}
         p = Packer(self.schema)
-        graphs = [graph.packed(p, operators, numbers) for graph in self._graphs]
+        graphs: list[int] = []
+        for index, graph in enumerate(self._graphs):
+            graph.number(self._graphs[0] if index else None)
+            graphs.append(graph.packed(p, operators, numbers))
         signatures = [graph.signature(p, index) for index, graph in enumerate(self._graphs)]
         entries = []
         for name, place in self._metadata.items():
@@ -225,23 +229,56 @@ class Graph:
         return made
 
     # --- the schema's form
-    def packed(self, p: Packer, operators: dict[tuple[str, int], int], buffers: dict[int, int]) -> int:
-        """The graph without what no output depends on. Numbers the operators and buffers it uses."""
+    def number(self, other: Graph | None) -> None:
+        """Drop what no output depends on, and number the tensors that are left.
+
+        What this graph computes at its end like ``other``, which has its numbers, gets the same ones there: operators
+        and tensors are then equal bit for bit, and stored once.
+        """
         needed = {t.index for t in self.outputs.values()}
         kept: list[_Operator] = []
         for operator in reversed(self._operators):
             if needed.intersection(operator.outputs):
                 kept.append(operator)
                 needed.update(operator.inputs, operator.outputs)
+        self._operators = kept[::-1]
         needed.update(t.index for t in self.inputs.values())
-        self._numbers = {index: number for number, index in enumerate(sorted(needed))}
+        alike = {} if other is None else {a: n for a, n in self._alike(other).items() if n < len(needed)}
+        free = iter(sorted(set(range(len(needed))) - set(alike.values())))
+        numbers = {index: alike[index] if index in alike else next(free) for index in sorted(needed)}
+        self._numbers = dict(sorted(numbers.items(), key=lambda item: item[1]))
+
+    def _alike(self, other: Graph) -> dict[int, int]:
+        """Numbers of ``other`` for tensors that are computed from its tensors as they are there."""
+        mine, theirs = ({o: op for op in g._operators for o in op.outputs} for g in (self, other))
+        waiting = [(t.index, other.outputs[name].index) for name, t in self.outputs.items() if name in other.outputs]
+        found: dict[int, int] = {}
+        taken: set[int] = set()
+        while waiting:
+            a, b = waiting.pop()
+            if a in found or b in taken or not self._same_kind(a, other, b):
+                continue
+            found[a] = other._numbers[b]
+            taken.add(b)
+            x, y = mine.get(a), theirs.get(b)
+            if x is not None and y is not None and (x.op, len(x.inputs)) == (y.op, len(y.inputs)):
+                waiting += zip(x.inputs, y.inputs, strict=True)
+        return found
+
+    def _same_kind(self, index: int, other: Graph, there: int) -> bool:
+        a, b = self.tensors[index], other.tensors[there]
+        same = (a.dtype, a.shape, a.quantization) == (b.dtype, b.shape, b.quantization)
+        return same and self._places[index] == other._places[there]
+
+    def packed(self, p: Packer, operators: dict[tuple[str, int], int], buffers: dict[int, int]) -> int:
+        """The numbered graph. Numbers the operators and buffers it uses."""
         tensors = [self._packed_tensor(p, index, buffers) for index in self._numbers]
         return p.table(
             "SubGraph",
             Tensors=p.tables(tensors),
             Inputs=p.numbers([self._numbers[t.index] for t in self.inputs.values()]),
             Outputs=p.numbers([self._numbers[t.index] for t in self.outputs.values()]),
-            Operators=p.tables([self._packed_operator(p, operator, operators) for operator in reversed(kept)]),
+            Operators=p.tables([self._packed_operator(p, operator, operators) for operator in self._operators]),
             Name=p.text(self._name),
         )
 
@@ -291,6 +328,14 @@ class Graph:
         )
 
     # --- everyday operators
+    def named(self, x: Tensor, shape: Sequence[int], name: str) -> Tensor:
+        """x under a name and in a shape: x itself where it is computed, has that shape, and no name yet."""
+        computed = any(x.index in operator.outputs for operator in reversed(self._operators))
+        if x.shape == tuple(shape) and computed and x.index not in self._names:
+            self._names[x.index] = name
+            return x
+        return self.reshape(x, shape, name)
+
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """x as another dtype; itself when it has it."""
         if x.dtype == dtype:
@@ -306,13 +351,13 @@ class Graph:
         )
 
     def reshape(self, x: Tensor, shape: Sequence[int], name: str = "") -> Tensor:
-        """x in another shape, copied: also the way to give a tensor another name."""
+        """x in another shape, copied."""
         wanted = list(shape)
         # The options could hold the shape once more; all runtimes read the operand.
         return self.op("RESHAPE", [x, np.array(wanted, np.int32)], wanted, name=name)
 
     def reduce(self, op: str, x: Tensor, axis: int, *, keep: bool = False) -> Tensor:
-        """SUM, REDUCE_MAX or REDUCE_MIN along one axis."""
+        """SUM, REDUCE_MAX, REDUCE_MIN or REDUCE_ANY along one axis."""
         shape = [*x.shape[:axis], *([1] if keep else []), *x.shape[axis + 1 :]]
         return self.op(op, [x, np.array([axis], np.int32)], shape, keepDims=keep)
 

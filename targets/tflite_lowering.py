@@ -168,13 +168,11 @@ class Lowering:
         self.checks.append(dict(facts))
         self._passes.append(passes)
 
-    def narrow(self, x: Tensor) -> Tensor:
-        """Whether all columns of a bool tensor hold, (ROWS, 1)."""
-        if x.shape[1] == 1:
-            return x
+    def none_of(self, x: Tensor) -> Tensor:
+        """Whether no column of a bool tensor holds, (ROWS, 1)."""
         g = self.graph
-        lowest = g.reduce("REDUCE_MIN", g.cast(x, "int32"), 1, keep=True)
-        return g.op("EQUAL", [lowest, np.ones((1, 1), np.int32)], lowest.shape, "bool")
+        any_of = x if x.shape[1] == 1 else g.reduce("REDUCE_ANY", x, 1, keep=True)
+        return g.op("LOGICAL_NOT", [any_of], any_of.shape)
 
     # --- outputs
     def _output(self, output: Output) -> Tensor:
@@ -183,7 +181,7 @@ class Lowering:
         parts = [self.graph.cast(self.all_rows(self.value(v)), dtype) for v in output.values]
         width = sum(part.shape[1] for part in parts)
         joined = parts[0] if len(parts) == 1 else self.graph.op("CONCATENATION", parts, (ROWS, width), axis=1)
-        return self.graph.reshape(joined, (ROWS,) if output.form == "vector" else (ROWS, width), output.name)
+        return self.graph.named(joined, (ROWS,) if output.form == "vector" else (ROWS, width), output.name)
 
     def _refused(self) -> Tensor:
         g = self.graph

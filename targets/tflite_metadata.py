@@ -6,14 +6,15 @@ JSON, in the TFLite metadata buffer of that name:
     columns                 kind of each raw column the answers depend on, by name; of a matrix [kind, width] under "X"
     inputs                  of the signature ``serve``: groups of neighbouring columns of ``features`` and of ``codes``.
                             A group has ``step`` (the pipeline step that computes it), ``from`` (for each column the
-                            raw column it depends on, or a list of several; positions for a matrix), and ``minus``
-                            where a number is subtracted from each in the end. Ranks have ``edges``: for each column
-                            where its edges lie in the entry ``edgeml_edges`` (dtype, byte to start at, how many); the
-                            input is how many of them are below the cell, one more than all for NaN; null where they
-                            are too many to list. A column made of one string column has ``codes``: cells, what each
-                            becomes (their first number where they count up by one), and what any other becomes; null
-                            stands for None among the cells, and for a row that is refused among the numbers. The exact
-                            computation is the program in the bundle's member ``front``.
+                            raw column it depends on, or a list of several; positions for a matrix, [first, "to", last]
+                            where they count up), and ``minus`` where a number is subtracted from each in the end.
+                            Ranks have ``edges``: for each column where its edges lie in the entry ``edgeml_edges``
+                            (dtype, byte to start at, how many); the input is how many of them are below the cell, one
+                            more than all for NaN; null where they are too many to list. A column made of one string
+                            column has ``codes``: cells, what each becomes (their first number where they count up by
+                            one), and what any other becomes; null stands for None among the cells, and for a row that
+                            is refused among the numbers. The exact computation is the program in the bundle's member
+                            ``front``.
     outputs                 for each method its form and dtype in scikit-learn, and ``labels`` where the graph gives the
                             index of a class instead of its label (one table a column)
     checks                  what ``refused`` = 1, 2, … stands for; 0 is a row that scikit-learn answers
@@ -103,6 +104,10 @@ class _Columns:
                     result[-1][key] += entry[key]
             else:
                 result.append(entry)
+        for group in result:
+            at = group["from"]
+            if len(at) > 3 and type(at[0]) is int and at == [*range(at[0], at[0] + len(at))]:
+                group["from"] = [at[0], "to", at[-1]]
         return result
 
     def _column(self, name: str, column: Column, position: int) -> dict[str, Any]:

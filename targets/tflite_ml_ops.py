@@ -116,16 +116,19 @@ def check_finite(w: Lowering, node: Node, x: Value) -> Tensor:
     if node.attrs["allow_nan"]:
         size = g.op("ABS", [x.tensor], x.shape)
         infinite = g.op("GREATER", [size, np.full((1, 1), np.finfo(np.float32).max, np.float32)], x.shape, "bool")
-        fine = g.op("LOGICAL_NOT", [infinite], x.shape)
+        fine = w.none_of(infinite)
     else:
         # x - x is 0, or NaN where x is NaN or infinite, and so is the sum of the row; only NaN differs from itself.
         total = g.reduce("SUM", g.op("SUB", [x.tensor, x.tensor], x.shape), 1, keep=True)
         fine = g.op("EQUAL", [total, total], total.shape, "bool")
-    w.check(w.narrow(fine), {"op": node.op, **node.attrs})
+    w.check(fine, {"op": node.op, **node.attrs})
     return x.tensor
 
 
 @lowers("Require")
 def require(w: Lowering, node: Node, x: Value, ok: Value) -> Tensor:
-    w.check(w.narrow(w.all_rows(ok)), {"op": node.op, **node.attrs})
+    fine = w.all_rows(ok)
+    if fine.shape[1] > 1:
+        fine = w.none_of(w.graph.op("LOGICAL_NOT", [fine], fine.shape))
+    w.check(fine, {"op": node.op, **node.attrs})
     return x.tensor

@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -16,7 +17,7 @@ from edgeml.ir import Builder, interpreter
 from edgeml.targets.tflite import lower
 from edgeml.targets.tflite_pack import ALIGNMENT
 from tests.oracle import columns_of
-from tests.quantised_programs import FORMS, grid_of, linear_quantised, narrow
+from tests.quantised_programs import FORMS, grid_of, leaves_quantised, linear_quantised, narrow
 from tests.tflite_oracle import (
     ABOUT,
     converted,
@@ -29,6 +30,7 @@ from tests.tflite_oracle import (
     schema,
     worst_error,
 )
+from tests.unit.test_kernels import random_trees
 
 XNNPACK = pytest.mark.parametrize("xnnpack", [False, True], ids=["plain", "xnnpack"])
 
@@ -139,7 +141,7 @@ def test_what_reads_the_float_value_gets_it(digits):
     assert np.abs(got["rounded"] - want["rounded"]).max() < 1.01 * grid_of(-9, 9)["scale"]
 
 
-@pytest.mark.parametrize(("form", "most"), [("static", 22_000), ("dynamic", 22_000), ("int8", 22_000)])
+@pytest.mark.parametrize(("form", "most"), [("static", 12_000), ("dynamic", 13_000), ("int8", 13_100)])
 def test_digits_network_in_13_kb(digits, form, most):
     X, program, _ = digits
     data = lower(linear_quantised(program, {"X": X[:1200]}, form), ABOUT)["model.tflite"]
@@ -236,6 +238,81 @@ def test_principal_components_with_narrow_weights(form):
     assert worst_error(want["transform"], got["transform"]) < 1e-5
 
 
+# --- trees ----------------------------------------------------------------------------------------------------------
+def whole_trees(count, outputs, shared, low, high):
+    """Trees whose leaf values are whole numbers in a range, as a program of float64 columns."""
+    attrs = random_trees(count, 4, outputs=outputs, shared=shared, seed=count)
+    rng = np.random.default_rng(count)
+    attrs["leaf_values"] = rng.integers(low, high + 1, attrs["leaf_values"].shape).astype(np.float64)
+    attrs["base"] = np.zeros_like(attrs["base"])
+    b = Builder()
+    b.output("sums", [b.op("TreeEnsemble", b.input("x", "float64", 4), **attrs)], "matrix", "<f8")
+    pool = np.concatenate([attrs["threshold"], np.nextafter(attrs["threshold"], 9), [np.nan, np.inf, -np.inf]])
+    return b.finish(), rng.choice(pool, (300, 4))
+
+
+@XNNPACK
+@pytest.mark.parametrize(("low", "high"), [(-128, 127), (0, 255), (-32768, 32767), (5, 9), (-(2**23), 2**23)])
+@pytest.mark.parametrize(("outputs", "shared"), [(1, False), (3, False), (3, True)])
+@pytest.mark.parametrize("count", [1, 70])
+def test_whole_leaves_are_added_exactly(count, outputs, shared, low, high, xnnpack):
+    program, x = whole_trees(count, outputs, shared, low, high)
+    want, got = interpreter.run(program, {"x": x})["sums"], program_answers(program, {"x": x}, xnnpack=xnnpack)["sums"]
+    np.testing.assert_array_equal(got, want.astype(np.float32))  # a sum may need more than float32's 24 bits
+
+
+def test_sums_beyond_int32_are_added_in_float():
+    program, x = whole_trees(70, 1, False, -(2**30), 2**30)
+    want, got = interpreter.run(program, {"x": x})["sums"], program_answers(program, {"x": x})["sums"]
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e3)
+
+
+@pytest.fixture(scope="module")
+def forests():
+    X, y = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(100, max_depth=8, random_state=0).fit(X[:1200], y[:1200])
+    boosting = HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X[:1200], y[:1200] % 2)
+    regressor = RandomForestRegressor(20, max_depth=6, random_state=0).fit(X[:1200], y[:1200] * 1e3)
+    return X, {name: converted(est, X)[0] for name, est in zip(KINDS, (forest, boosting, regressor), strict=True)}
+
+
+KINDS = ("forest", "boosting", "regressor")
+
+
+NARROW_LEAVES = [(n, d) for n in KINDS for d in ("int8", "int16", "float16")] + [("forest", "uint8")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), NARROW_LEAVES)
+def test_narrow_leaves_mean_the_program(forests, name, dtype):
+    X, programs = forests
+    program = leaves_quantised(programs[name], dtype)
+    want, got = interpreter.run(program, {"X": X}), program_answers(program, {"X": X})
+    for method, expected in want.items():
+        assert worst_error(expected, got[method], method) < 1e-5
+    plain, narrow = (len(lower(p, ABOUT)["model.tflite"]) for p in (programs[name], program))
+    assert narrow < plain
+
+
+def test_digits_forest_is_small_with_equal_labels(forests):
+    X, programs = forests
+    program = leaves_quantised(programs["forest"], "uint8")
+    data = lower(program, ABOUT)["model.tflite"]
+    assert len(data) < 90_000
+    want, got = interpreter.run(programs["forest"], {"X": X}), program_answers(program, {"X": X})
+    np.testing.assert_array_equal(got["predict"], want["predict"])
+    assert np.abs(got["predict_proba"] - want["predict_proba"]).max() < 4e-4
+
+
+def test_a_leaf_of_one_byte_costs_nothing_beside_its_node(forests):
+    """Three bytes a node and no table of values: the value is the leaf's number."""
+    program = leaves_quantised(forests[1]["boosting"], "int8")
+    model = read(lower(program, ABOUT)["model.tflite"])
+    nodes = next(len(n.attrs["feature"]) for n in program.nodes if n.op == "TreeEnsemble")
+    sizes = sorted((len(b.data) for b in model.buffers if b.data is not None), reverse=True)
+    assert 3 * (nodes - 30) == sizes[0]
+    assert sizes[1] < nodes
+
+
 # --- the file -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("form", FORMS)
 def test_files_are_aligned_and_deterministic_with_any_number_of_rows(digits, form):
@@ -247,10 +324,12 @@ def test_files_are_aligned_and_deterministic_with_any_number_of_rows(digits, for
     for number in range(model.BuffersLength()):
         table = model.Buffers(number)._tab
         assert not table.Offset(4) or table.Vector(table.Offset(4)) % ALIGNMENT == 0
-    runner = interpreter_of(data).get_signature_runner("raw")
-    many = runner(X=X.astype(np.float32))["predict_proba"]
+    handed = interpreter.run(halves(program).front, {"X": X})
+    runner = interpreter_of(data).get_signature_runner("serve")
+    many = runner(**handed)["predict_proba"]
     for rows in (1, 7):
-        np.testing.assert_allclose(runner(X=X[:rows].astype(np.float32))["predict_proba"], many[:rows], atol=1e-6)
+        few = runner(**{name: x[:rows] for name, x in handed.items()})["predict_proba"]
+        np.testing.assert_allclose(few, many[:rows], atol=1e-6)
 
 
 def test_weights_are_stored_once_however_often_they_are_read(digits):
