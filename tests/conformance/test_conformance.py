@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 import edgeml
-from edgeml.compare import compare
+from edgeml.compare import Measure, compare, usual_sizes
 from edgeml.parity.truth import ask, methods_of
 from edgeml.sample import read_sample
 from tests.conformance.cases import CASES, Case
 
-ENGINES = ("native", "numpy", "onnx")
+ENGINES = ("native", "numpy", "onnx", "tflite")
+FORMATS = ("native", "onnx", "tflite")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,8 @@ def compiled(tmp_path_factory):
         if case.name not in cache:
             model, X = case.fit()
             path = folder / f"{len(cache)}.edgeml"
-            edgeml.compile(model, X, output=path, formats=["native", "onnx"]).close()
+            formats = [f for f in FORMATS if f not in dict(case.skip)]
+            edgeml.compile(model, X, output=path, formats=formats).close()
             sample = read_sample(model, X)
             cache[case.name] = (sample, ask(model, sample, methods_of(model)), path)
         return cache[case.name]
@@ -42,17 +46,28 @@ def test_same_answers(case, engine, compiled, monkeypatch):
         monkeypatch.setenv("EDGEML_KERNELS", "numpy")
     sample, truth, path = compiled(case)
     assert not truth.refused.any()
-    with edgeml.load(path, engine="onnx" if engine == "onnx" else "native") as model:
-        single = any(c.kind == "float32" for c in sample.schema.columns)
+    with edgeml.load(path, engine="native" if engine == "numpy" else engine) as model:
+        single = engine == "tflite" or any(c.kind == "float32" for c in sample.schema.columns)
+        measure = Measure("float32" if engine == "tflite" else "float64", usual_sizes(truth.outputs))
         for method, expected in truth.outputs.items():
             actual = getattr(model, method)(sample.rows)
             assert actual.dtype == expected.dtype
             assert actual.shape == expected.shape
-            difference = compare(expected, actual, method)
+            difference = compare(expected, actual, method, measure)
             assert difference.flips == 0, method
             assert difference.max_rel <= (1e-5 if single else 1e-9), (method, difference)
         absent = {"predict", "predict_proba", "decision_function", "score_samples", "transform"} - set(truth.outputs)
         assert not any(hasattr(model, m) for m in absent)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.skip], ids=lambda c: c.name)
+def test_what_is_skipped_is_refused_by_name(case, tmp_path):
+    model, X = case.fit()
+    for engine, reason in case.skip:
+        with pytest.raises(edgeml.errors.FormatError, match=re.escape(reason)):
+            edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=[engine])
+        with edgeml.compile(model, X, output=tmp_path / "m.edgeml") as bundle:
+            assert bundle.manifest["missing"][engine] == reason
 
 
 @pytest.mark.parametrize(

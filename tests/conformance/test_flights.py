@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 import edgeml
+from edgeml.compare import Measure, compare
 from edgeml.converters import to_program
 from edgeml.parity.leaf_check import check_leaves
 from edgeml.parity.truth import ask
-from edgeml.passes import optimise
+from edgeml.passes import optimise, simplify
 from edgeml.sample import read_sample
-from edgeml.targets.base import About
+from edgeml.targets.base import About, Programs
 from tests.conformance.flights import PIPELINES, data, fitted
+
+FORMATS = ["native", "onnx", "tflite"]
+NONE_DIFFERENT = dict.fromkeys(FORMATS, 0)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -24,32 +28,37 @@ def test_held_out_flights(name, tmp_path):
     pipeline = fitted(name)
     labels, proba = pipeline.predict(X), pipeline.predict_proba(X)
     path = tmp_path / "flights.edgeml"
-    bundle = edgeml.compile(pipeline, X_train.iloc[:20_000], output=path, formats=["native", "onnx"])
+    bundle = edgeml.compile(pipeline, X_train.iloc[:20_000], output=path, formats=FORMATS)
     trees = bundle.json("report.json")["leaves"]
     if "forest" in name or "hist" in name or "categories" in name:
         assert trees["trees"] >= 100
-        assert trees["different"] == {"native": 0, "onnx": 0}
+        assert trees["different"] == NONE_DIFFERENT
     for engine in ("native", "onnx"):
         with edgeml.load(path, engine=engine) as model:
             assert np.array_equal(model.predict(X), labels)
             # Strictly relative, the smallest probabilities included; where it is 0, so is ours.
             assert (np.abs(model.predict_proba(X) - proba) <= 1e-9 * proba).all(), engine
+    with edgeml.load(path, engine="tflite") as model:
+        assert np.array_equal(model.predict(X), labels)
+        assert compare(proba, model.predict_proba(X), "predict_proba", Measure("float32")).max_rel <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["forest", "hist boosting", "native categories"])
 def test_leaves_of_every_held_out_flight(name, tmp_path):
-    """All held-out rows reach the same leaf of every tree on both engines, in the program, and in scikit-learn."""
+    """All held-out rows reach the same leaf of every tree on every engine, in the program, and in scikit-learn."""
     _, _, X, _ = data()
     pipeline = fitted(name)
     sample = read_sample(pipeline, X)
-    program = optimise(to_program(pipeline, sample.schema, {"predict_proba": ("matrix", "<f8")}))
-    bundle = edgeml.compile(pipeline, X.iloc[:500], output=tmp_path / "m.edgeml", formats=["native", "onnx"])
+    program = simplify(to_program(pipeline, sample.schema, {"predict_proba": ("matrix", "<f8")}))
+    programs = Programs(optimise(program), program)
+    bundle = edgeml.compile(pipeline, X.iloc[:500], output=tmp_path / "m.edgeml", formats=FORMATS)
     truth = ask(pipeline, sample, ["predict"])
     about = About("flights", 1, bundle.schema)
     found = check_leaves(
-        pipeline, program, bundle.manifest, about, {"held out": (sample, truth)}, tmp_path, most=len(X)
+        pipeline, programs, bundle.manifest, about, {"held out": (sample, truth)}, tmp_path, most=len(X)
     )
     assert found["rows"] == 98_204
     assert found["trees"] >= 100
-    assert found["different"] == {"native": 0, "onnx": 0}
+    assert found["different"] == NONE_DIFFERENT
+    assert set(found["out_of_range"].values()) == {0}
     assert found["sklearn"] == 0
