@@ -56,10 +56,28 @@ def take(w: Lowering, node: Node, x: Value) -> Tensor:
     if table.dtype.kind == "i" and np.array_equal(table, np.arange(len(table))[:, None]):
         return x.tensor  # labels 0, 1, 2, … are their own positions
     values, kept = w.number(table), table.dtype
+    rows_of_bits = kept.kind in "iu" and values.size and values.min() >= 0 and values.max() <= 1
+    if rows_of_bits and len(values) * -(-values.shape[1] // 8) + _BYTES.size < values.size:
+        return _bits(w, values, x)
     if kept.kind in "iu" and values.min(initial=0) >= 0 and values.max(initial=0) < 256:
         values = values.astype(np.uint8)
     found = g.gather(values, g.reshape(x.tensor, (rows,)))
     return g.cast(found, "int32") if kept.kind in "iu" else found
+
+
+# The bits of every byte, the lowest first.
+_BYTES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+
+
+def _bits(w: Lowering, table: Array, x: Value) -> Tensor:
+    """Rows of 0 and 1, eight to a byte in the file: what goes which way for every set of categories is mostly that."""
+    g, rows, width = w.graph, x.shape[0], table.shape[1]
+    packed = np.packbits(table.astype(bool), axis=1, bitorder="little")
+    found = g.cast(g.gather(packed, g.reshape(x.tensor, (rows,))), "int32")
+    bits = g.reshape(g.gather(_BYTES, found), (rows, 8 * packed.shape[1]))
+    if bits.shape[1] > width:
+        bits = g.op("SLICE", [bits, np.zeros(2, np.int32), np.array([-1, width], np.int32)], (rows, width))
+    return g.cast(bits, "int32")
 
 
 @lowers("OneHot")

@@ -28,6 +28,8 @@ from edgeml.targets.tflite_lowering import Lowering, Value, lowers
 
 # Numbers that a place holds in each of the dtypes that a GATHER takes.
 _STEPS = (2**8, 2**15, 2**31)
+# Numbers from which on a CAST, some 60 bytes, is shorter than what it saves.
+_WORTH_A_CAST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,10 @@ def leaf_numbers(w: Lowering, node: Node, table: Table) -> Tensor:
     g, shape = w.graph, (ROWS, len(table.root_left))
     behind = np.array([[0, 0], [0, table.zeros]], np.int32)
     cells = g.op("PAD", [_integers(w, node), behind], (ROWS, table.width + table.zeros))
-    first = g.gather(cells, table.root_column.astype(np.int32), axis=1)
-    right = g.op("GREATER", [first, table.root_place.astype(np.int32)[None, :]], shape, "bool")
-    at = g.op("ADD", [g.cast(right, "int32"), table.root_left.astype(np.int32)[None, :]], shape)
+    column, place, left = (_numbers(w, part) for part in (table.root_column, table.root_place, table.root_left))
+    first = g.gather(cells, column, axis=1)
+    right = g.op("GREATER", [first, place], shape, "bool")
+    at = g.op("ADD", [g.cast(right, "int32"), left], shape)
     for _ in range(table.depth - 1):
         column, place, distance = _look_up(w, table, at)
         cell = g.op("GATHER", [cells, column], shape, axis=1, batchDims=1)
@@ -158,6 +161,12 @@ def leaf_numbers(w: Lowering, node: Node, table: Table) -> Tensor:
         return place
     above = g.op("SUB", [column, np.full((1, 1), table.width, np.int32)], shape)
     return g.op("ADD", [g.op("MUL", [above, np.full((1, 1), table.step, np.int32)], shape), place], shape)
+
+
+def _numbers(w: Lowering, array: Array) -> Tensor:
+    """The array as int32, (trees,), narrow in the file where that is worth a CAST."""
+    narrow = _narrow(array) if len(array) >= _WORTH_A_CAST else array.astype(np.int32)
+    return w.graph.cast(w.graph.constant(narrow), "int32")
 
 
 def _look_up(w: Lowering, table: Table, at: Tensor) -> list[Tensor]:

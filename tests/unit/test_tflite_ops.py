@@ -94,6 +94,9 @@ case("Lookup", {"x": rows_of(FLOATS, 1)}, lambda b, x: b.lookup(x, [3.0, NAN, 0.
 for _table in (np.array([1.5, NAN, -0.0]), np.arange(6.0).reshape(3, 2), np.array([5, 600, 7]), np.arange(3), BOOLS):
     _index = np.arange(8) % len(_table)
     case("Take", {"i": _index}, lambda b, i, t=_table: b.take(i, t))
+for _width in (400, 401):  # stored as bits
+    _table = np.random.default_rng(0).integers(0, 2, (40, _width))
+    case("Take", {"i": np.arange(60) % 40}, lambda b, i, t=_table: b.take(i, t))
 for _dtype in ("float64", "int64", "bool"):
     case("OneHot", {"i": np.array([0, 2, -1, 3, 1])}, lambda b, i, d=_dtype: b.one_hot(i, 3, d))
 for _knots in (np.array([0.5]), np.array([0.0, 1.0]), np.linspace(-2, 2, 9)):
