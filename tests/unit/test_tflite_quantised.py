@@ -74,15 +74,24 @@ def test_static_network_is_the_program_up_to_a_step(digits, per_channel, xnnpack
     assert "RELU" not in ops
 
 
-@XNNPACK
-def test_int8_layer_counts_differing_cells(xnnpack):
-    """One layer with a grid behind it: never more than a step off, and where the exact result is close to a half."""
+@pytest.mark.parametrize(
+    ("xnnpack", "whole_bias", "most"),
+    [(False, False, 0.005), (False, True, 0.003), (True, False, 0.005), (True, True, 0.0)],
+)
+def test_int8_layer_counts_differing_cells(xnnpack, whole_bias, most):
+    """One layer with a grid behind it: never more than a step off, and where the exact result is close to a half.
+
+    Measured of 16,000 cells: 0.3 %. Where the bias is a whole number of units of the int32 sums, none by XNNPACK, and
+    0.2 % by the kernels without it, which round twice.
+    """
     rng = np.random.default_rng(0)
     codes, scale = narrow(rng.normal(size=(64, 32)) * np.geomspace(0.1, 3, 32), "int8")
     bias, x = rng.normal(size=32), rng.normal(size=(500, 64))
-    outer = grid_of(0, 40)
+    inner, outer = grid_of(-4, 4), grid_of(0, 40)
+    if whole_bias:
+        bias = np.rint(bias / (inner["scale"] * scale)) * (inner["scale"] * scale)
     b = Builder()
-    value = b.op("FakeQuantize", b.input("x", "float64", 64), **grid_of(-4, 4))
+    value = b.op("FakeQuantize", b.input("x", "float64", 64), **inner)
     value = b.maximum(b.op("QuantizedLinear", value, weight=codes, scale=scale, bias=bias), 0.0)
     b.output("out", [b.op("FakeQuantize", value, **outer)], "matrix", "<f8")
     program = b.finish()
@@ -91,7 +100,7 @@ def test_int8_layer_counts_differing_cells(xnnpack):
         for r in (interpreter.run(program, {"x": x}), graph_answers(program, {"x": x}, xnnpack))
     )
     assert np.abs(got - want).max() <= 1
-    assert 0 < (got != want).mean() < 0.005  # measured: 0.2 to 0.3 % of 16,000 cells
+    assert (got != want).mean() <= most
 
 
 def test_grids_that_int8_layers_cannot_follow_are_computed_in_float():
