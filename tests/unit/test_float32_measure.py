@@ -164,14 +164,18 @@ def test_what_is_in_range_is_judged():
     assert judge(Model(300.5, off=1e-3), ROWS, TRUTH, {"predict": 1e-9}, "awkward rows", None, SINGLE).passed
 
 
-def test_the_sample_is_never_excused_by_the_noise_of_float32():
+def test_noise_of_float32_excuses_awkward_rows_and_never_the_sample():
     b = Builder()
-    huge = b.linear(b.input("X", "float64", 1), [[1e9]])
-    b.output("predict", [b.linear(huge, [[2e-9]]) + 0.0], "vector", "<f8")
-    excuse = (object(), b.finish())
-    model = Model(500.0, off=2e-2)
-    assert judge(model, ROWS, TRUTH, {"predict": 1e-9}, SAMPLE, excuse, SINGLE).problems
-    assert judge(model, ROWS, TRUTH, {"predict": 1e-9}, "awkward rows", excuse, SINGLE).problems, "no cancellation"
+    parts = b.linear(b.input("X", "float64", 1), [[1e6, 2 - 1e6]])
+    b.output("predict", [b.linear(parts, [[1.0], [1.0]])], "vector", "<f8")
+    cancelling, model = (object(), b.finish()), Model(500.0, off=2e-2)
+    assert judge(model, ROWS, TRUTH, {"predict": 1e-9}, SAMPLE, cancelling, SINGLE).problems
+    found = judge(model, ROWS, TRUTH, {"predict": 1e-9}, "awkward rows", cancelling, SINGLE)
+    assert found.passed
+    assert found.methods["predict"]["ill_conditioned_rows"] == 400
+    b = Builder()
+    b.output("predict", [b.linear(b.input("X", "float64", 1), [[2.0]])], "vector", "<f8")
+    assert judge(model, ROWS, TRUTH, {"predict": 1e-9}, "awkward rows", (object(), b.finish()), SINGLE).problems
 
 
 def test_golden_rows_beyond_an_engines_range_stay():
