@@ -73,8 +73,8 @@ def follow(w: Writer, program: Program, node: Node, xs: Sequence[Tensor], result
             value = w.op("Relu", single.value)  # which onnxruntime drops in front of a grid that begins at 0
         else:
             value = w.op(_ELEMENTWISE[node.op], *((row, single.value) if at else (single.value, row)))
-        bound = _BOUNDS[node.op](single.bound, np.abs(row))
-        w.singles[result] = Single(value, single.bad, bound=float(bound), chain=True)
+        bound = _or_infinite(_BOUNDS[node.op](single.bound, np.abs(row.astype(np.float64))))
+        w.singles[result] = Single(value, single.bad, bound=bound, chain=True)
 
 
 def _constant_row(program: Program, value: int) -> Array | None:
@@ -185,8 +185,13 @@ def quantized_linear(w: Writer, node: Node, x: Tensor) -> ir.Value:
 def _after(node: Node, operand: Single, value: ir.Value) -> Single:
     size = np.abs(node.attrs["weight"].astype(np.float64)).sum(axis=0) * node.attrs["scale"]
     with np.errstate(all="ignore"):
-        bound = 1.02 * float((operand.bound * size + np.abs(node.attrs["bias"])).max())
-    return Single(value, operand.bad, bound=bound if np.isfinite(bound) else np.inf, chain=True)
+        bound = _or_infinite(1.02 * (operand.bound * size + np.abs(node.attrs["bias"])).max())
+    return Single(value, operand.bad, bound=bound, chain=True)
+
+
+def _or_infinite(bound: float) -> float:
+    """The bound, and infinity for NaN: infinity times zero."""
+    return float(bound) if np.isfinite(bound) else np.inf
 
 
 def _scaled_product(w: Writer, node: Node, value: ir.Value, dtype: str) -> ir.Value:

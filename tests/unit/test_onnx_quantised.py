@@ -88,7 +88,7 @@ def test_dynamic_int8_multiplies_integers(tmp_path):
 def test_wide_operands_stay_wide(bits, dtype, tmp_path):
     """onnxruntime 1.32 rounds a float32 operand to 8 bits where weights look dequantised; nothing here may."""
     rng = np.random.default_rng(1)
-    weights = narrow(rng, 64, 512) | {"bias": np.zeros(512)}
+    weights = narrow(rng, 64, 512)
     weights = {k: v if k == "weight" else v.astype(dtype) for k, v in weights.items()}
     program = linear("static" if bits else "weights", weights, 64, dtype, scale=1e-4, bits=bits)
     data = lower(program, ABOUT)["model.onnx"]
@@ -162,7 +162,8 @@ def test_a_grid_that_is_read_by_others_too():
 
 def test_grids_of_any_zero_point_behind_each_other():
     rng, b = np.random.default_rng(8), Builder()
-    hidden = b.op("QuantizedLinear", quantised(b, b.input("X", "float64", 20), "static"), **narrow(rng, 20, 20))
+    x = b.check_finite(b.input("X", "float64", 20), "net")
+    hidden = b.op("QuantizedLinear", quantised(b, x, "static"), **narrow(rng, 20, 20))
     rectified = quantised(b, b.maximum(hidden, 0.0), "static", 0.03125, zero_point=-100)
     by_row = quantised(b, rectified, "dynamic")
     b.output("transform", [rectified, quantised(b, by_row, "static", 0.5)], "matrix", "<f8")
@@ -233,7 +234,10 @@ def test_nan_cells_on_a_grid_stay_cells():
     rng, b = np.random.default_rng(5), Builder()
     first = quantised(b, b.input("X", "float64", 20), "static")
     second = quantised(b, first * 2.0, "static", 0.25)
-    b.output("transform", [first, second, b.op("QuantizedLinear", second, **narrow(rng, 20, 2))], "matrix", "<f8")
+    third = quantised(b, first, "static", 0.5)
+    b.output(
+        "transform", [first, second, third, b.op("QuantizedLinear", second, **narrow(rng, 20, 2))], "matrix", "<f8"
+    )
     rows = ROWS.copy()
     rows[4, 3] = NAN
     got, want = both(b.finish(), rows)
@@ -264,6 +268,27 @@ def test_hidden_numbers_beyond_float32_are_marked_too():
     np.testing.assert_allclose(got[:2], want[:2], rtol=0.05, atol=1e28)
     assert np.isnan(got[3]).all()
     assert np.isnan(got[2]).all() or np.allclose(got[2], want[2], rtol=0.05)
+
+
+def test_a_step_that_overflows_float32_is_marked_too():
+    rng, b = np.random.default_rng(9), Builder()
+    hidden = b.op("QuantizedLinear", quantised(b, b.input("X", "float64", 20), "dynamic"), **narrow(rng, 20, 4))
+    value = b.op("QuantizedLinear", quantised(b, hidden * np.full(4, 1e30), "dynamic"), **narrow(rng, 4, 3))
+    b.output("transform", [value], "matrix", "<f8")
+    got, want = both(b.finish(), ROWS[:3] * np.array([[1e-3], [1e-2], [1e20]]))
+    np.testing.assert_allclose(got[:2], want[:2], rtol=0.1)
+    assert np.isnan(got[2]).all()
+
+
+@pytest.mark.parametrize("form", ["static", "dynamic"])
+def test_division_by_zero_between(form):
+    rng, b = np.random.default_rng(9), Builder()
+    hidden = b.op("QuantizedLinear", quantised(b, b.input("X", "float64", 20), form), **narrow(rng, 20, 3))
+    value = b.op("QuantizedLinear", quantised(b, hidden / np.array([1.0, 0.0, 2.0]), form), **narrow(rng, 3, 2))
+    b.output("transform", [value], "matrix", "<f8")
+    with np.errstate(all="ignore"):
+        got, want = both(b.finish(), ROWS)
+    np.testing.assert_allclose(got, want, atol=0.1)
 
 
 # --- processors without VNNI --------------------------------------------------------------------------------
