@@ -201,7 +201,8 @@ def _scaled_product(w: Writer, node: Node, value: ir.Value, dtype: str) -> ir.Va
     if dtype == "float64":
         wide = w.op("Mul", wide, factor[None, :])
         return w.op("Gemm", value, wide, offset) if bias.any() else w.op("MatMul", value, wide)
-    # Scaled float32 weights onnxruntime 1.32 would take for an invitation to round the operand too (MatMulNBits).
+    # Scaled afterwards: float32 weights right between DequantizeLinear and QuantizeLinear are rounded to 8 bits by
+    # onnxruntime 1.32, and the operand with them (MatMulNBits).
     value = w.op("Mul", w.op("MatMul", value, wide), factor)
     return w.op("Add", value, offset) if bias.any() else value
 
