@@ -106,7 +106,7 @@ def narrow_splits(feature: Array, split: Array, kinds: Array) -> tuple[Array, Ar
         narrow = np.where(whole, np.floor(split), split)
         if (np.abs(narrow[whole & finite]) >= _EXACT_FLOAT32).any():
             return None
-        return np.where(whole, narrow.astype(np.float32), round_down(split)), None
+        return round_down(narrow), None
     factor = np.ones(len(kinds))
     for column in np.unique(feature):
         here = (feature == column) & finite

@@ -21,7 +21,7 @@ _FLOATS = ("float64", "float32")
 # --- columns ------------------------------------------------------------------------------------------------
 @lowers("Constant")
 def constant(w: Writer, node: Node) -> ir.Value:
-    return w.constant(keys_array(node.attrs["value"])[None, :])
+    return w.stored(keys_array(node.attrs["value"])[None, :])
 
 
 @lowers("Concat")
