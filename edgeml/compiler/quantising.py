@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeml.compiler.budget_judge import Judged, judge_budget
+from edgeml.compiler.budget_judge import Judged, far, judge_budget
 from edgeml.compiler.calibration import Halves, split_sample
 from edgeml.compiler.draft import make_draft
 from edgeml.compiler.lowering import Lowered, lower, sources
@@ -124,11 +124,12 @@ def _promising(search: Search, walk: _Walk) -> Iterator[Candidate]:
 
 def answered_by(candidate: Candidate, golden: GoldenRows) -> GoldenRows:
     """Golden rows whose answers are the quantised program's: a device must repeat those, to the grid's last step."""
-    count = int((~golden.refused).sum())
-    if not count:
-        return golden
-    columns = {name: cells[:count] for name, cells in golden.columns.items()}
-    return GoldenRows(golden.columns, interpreter.run(candidate.program, columns), golden.refused)
+    keep = ~far(golden.columns, len(golden.refused)) | golden.refused
+    columns = {name: cells[keep] for name, cells in golden.columns.items()}
+    refused = golden.refused[keep]
+    answered = {name: cells[~refused] for name, cells in columns.items()}
+    outputs = interpreter.run(candidate.program, answered) if not refused.all() else golden.outputs
+    return GoldenRows(columns, outputs, refused)
 
 
 def _largest(lowered: Lowered) -> int:

@@ -26,6 +26,8 @@ _IGNORED = 0.01
 # int32 accumulators hold a bias of this many units.
 _BIAS_UNITS = 2.0**30
 _SMALLEST, _LARGEST = 1e-30, 1e30
+# A column that is nearly zero in all calibration rows may be large in another row.
+_MULTIPLIERS = 2.0**-40, 2.0**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,15 @@ def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, f
     with np.errstate(all="ignore"):
         wanted = largest[chosen] ** (1 - alpha) / usual[chosen] ** alpha
     wanted /= np.exp(np.mean(np.log(wanted)))
-    others = ~chosen & (largest > 0)
-    if others.any():  # their multiplier is 1: the largest weights of both groups shall be alike
-        wanted *= (largest[chosen] / wanted).max() / largest[others].max()
-    result[chosen] = np.clip(wanted, _SMALLEST, _LARGEST).astype(np.float32).astype(np.float64)
-    return result
+    level = (largest[chosen] / wanted).max()
+    if not free.all() and largest[~free].any():  # those keep 1: the largest weights of both groups shall be alike
+        wanted *= level / largest[~free].max()
+        level = largest[~free].max()
+    result[chosen] = wanted
+    # Columns that are zero in every calibration row: whatever their weights are, they shall not set the scale.
+    unseen = free & ~chosen & (largest > 0)
+    result[unseen] = largest[unseen] / level
+    return np.clip(result, *_MULTIPLIERS).astype(np.float32).astype(np.float64)
 
 
 def _fit(rows: Array, x: Array, weight: Array, bias: Array, multiplier: Array, form: LinearForm, wanted: Array) -> _Fit:

@@ -106,6 +106,22 @@ def test_equalisation_helps_columns_of_other_sizes():
     assert nodes(found.program, "Mul")
 
 
+def test_a_column_that_calibration_never_saw_sets_no_scale():
+    """A weight of 1e-18 on a column of zeros, as PCA leaves them, once made multipliers of 1e27."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 4))
+    X[:, 2:] = 0.0
+    model = LinearRegression().fit(X, X[:, 0])
+    model.coef_ = np.array([1.0, 1e-3, 1e-18, 1e6])
+    found = problem(model, X, X[:, 0])
+    program = found.smallest("int8", int8_activations=False).program
+    row = np.array([[1.0, 1.0, 1e9, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    expected, got = (interpreter.run(p, {"X": row})["predict"] for p in (found.program, program))
+    np.testing.assert_allclose(got, expected, rtol=0.01)
+    for node in nodes(program, "Mul"):
+        assert np.abs(program.nodes[node.inputs[1] - len(program.inputs)].attrs["value"]).max() < 1e9
+
+
 def test_multipliers_behind_relu_cost_nothing(mlp):
     program = mlp.smallest("int8", ANYTHING, int8_activations=False).program
     assert len(nodes(program, "Mul")) <= 1  # in front of the first layer, where nothing can take it in
