@@ -6,12 +6,14 @@
 
 tflite_split.py says what goes where, tflite_metadata.py what the model says of itself. When all raw columns are numbers
 and nothing needs exact float64 comparisons, a second signature ``raw`` takes the raw columns as float32 and imputes and
-scales in the graph; it shares all weights. Called by the compiler through targets/base.py.
+scales in the graph; it shares all weights. A calibrated grid is rounded to the same step only behind exact numbers, so
+a static int8 model has no ``raw``. Called by the compiler through targets/base.py.
 
 Answers are those of float32: within 1e-5 of scikit-learn's, labels equal but where float32 cannot tell two scores
 apart. Leaves of trees are exact. Rows with numbers beyond float32 are refused. Hand in a program whose scaling is not
 folded into linear layers (``passes.simplify``, not ``optimise``): a fold moves the cancellation of large means into
-float32.
+float32. What a quantised program means is kept to the same 1e-5, but for int8 layers, whose results may be one step of
+their grid away (tflite_quantised_ops.py).
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ class Graph:
         taken: set[int] = set()
         while waiting:
             a, b = waiting.pop()
-            if a in found or b in taken or not self._same_kind(a, other, b):
+            if a in found or b in taken:
                 continue
             found[a] = other._numbers[b]
             taken.add(b)
@@ -264,11 +264,6 @@ class Graph:
             if x is not None and y is not None and (x.op, len(x.inputs)) == (y.op, len(y.inputs)):
                 waiting += zip(x.inputs, y.inputs, strict=True)
         return found
-
-    def _same_kind(self, index: int, other: Graph, there: int) -> bool:
-        a, b = self.tensors[index], other.tensors[there]
-        same = (a.dtype, a.shape, a.quantization) == (b.dtype, b.shape, b.quantization)
-        return same and self._places[index] == other._places[there]
 
     def packed(self, p: Packer, operators: dict[tuple[str, int], int], buffers: dict[int, int]) -> int:
         """The numbered graph. Numbers the operators and buffers it uses."""

@@ -50,7 +50,11 @@ def wide(w: Lowering, node: Node, factor: float = 1.0) -> Weights:
         equal = bool((scale == scale[0]).all())
         grid = Quantization((float(scale[0]) if equal else 1.0,), (0,))
         return Weights(_dequantized(w, codes, grid), None if equal else scale)
-    return Weights(_dequantized(w, codes, None), None if (scale == 1).all() else scale)
+    with np.errstate(over="ignore"):
+        scaled = (codes * scale[:, None]).astype(np.float16)  # exact for the powers of two that scales of float16 are
+    if (scaled == codes * scale[:, None].astype(np.float64)).all():
+        return Weights(_dequantized(w, scaled, None), None)
+    return Weights(_dequantized(w, codes, None), scale)
 
 
 def _dequantized(w: Lowering, codes: Array, grid: Quantization | None) -> Tensor:

@@ -103,6 +103,22 @@ def test_int8_layer_counts_differing_cells(xnnpack, whole_bias, most):
     assert (got != want).mean() <= most
 
 
+@XNNPACK
+def test_a_fused_relu_cuts_at_zero_of_its_grid(xnnpack):
+    """Behind the layer a grid that reaches below zero, which does not cut by itself."""
+    codes, scale = narrow(np.random.default_rng(0).normal(size=(8, 8)), "int8")
+    outer = grid_of(-10, 10)
+    b = Builder()
+    value = b.op("FakeQuantize", b.input("x", "float64", 8), **grid_of(-4, 4))
+    value = b.maximum(b.op("QuantizedLinear", value, weight=codes, scale=scale, bias=np.zeros(8)), 0.0)
+    b.output("out", [b.op("FakeQuantize", value, **outer)], "matrix", "<f8")
+    program, x = b.finish(), np.random.default_rng(1).normal(size=(50, 8))
+    want, got = interpreter.run(program, {"x": x})["out"], graph_answers(program, {"x": x}, xnnpack)["out"]
+    assert (want == 0).any()
+    np.testing.assert_array_equal(got[want == 0], 0)
+    assert np.abs(got - want).max() < 1.01 * outer["scale"]
+
+
 def test_grids_that_int8_layers_cannot_follow_are_computed_in_float():
     """A bias that int32 codes cannot hold, and outputs on a grid much finer than the products: XNNPACK refuses."""
     for bias, step in ((1e9, 3.0), (0.0, 1e-7)):
@@ -339,6 +355,14 @@ def test_files_are_aligned_and_deterministic_with_any_number_of_rows(digits, for
     for rows in (1, 7):
         few = runner(**{name: x[:rows] for name, x in handed.items()})["predict_proba"]
         np.testing.assert_allclose(few, many[:rows], atol=1e-6)
+
+
+def test_what_two_signatures_compute_alike_is_stored_once(digits):
+    """The second graph costs its preprocessing and its checks, not its layers."""
+    X, program, _ = digits
+    model = schema.Model.GetRootAs(lower(linear_quantised(program, {"X": X}, "int8"), ABOUT)["model.tflite"], 0)
+    places = [[g.Operators(i)._tab.Pos for i in range(g.OperatorsLength())] for g in map(model.Subgraphs, (0, 1))]
+    assert len(set(places[0]) - set(places[1])) <= 1  # but for the first, which reads an input
 
 
 def test_weights_are_stored_once_however_often_they_are_read(digits):
