@@ -17,7 +17,7 @@ def test_generated_parts_are_current():
 def test_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"<!-- example: .*? -->\n```python\n(.*?)```", README, re.S)
-    assert len(examples) == 2
+    assert len(examples) == 3
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for example in examples:
