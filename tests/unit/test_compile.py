@@ -122,7 +122,7 @@ def test_what_a_bundle_holds(out):
     bundle = edgeml.compile(pipeline().fit(FRAME, Y), FRAME, output=out, name="demo", version=3)
     assert bundle.manifest["name"] == "demo"
     assert bundle.manifest["version"] == 3
-    assert set(bundle.manifest["artifacts"]) == {"native", "onnx"}
+    assert set(bundle.manifest["artifacts"]) == {"native", "onnx", "tflite"}
     assert bundle.manifest["classes"] == [False, True]
     assert {c.name: (c.kind, c.used) for c in bundle.schema.columns} == {
         "a": ("float64", True),
