@@ -64,15 +64,14 @@ _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """``{"model.onnx": bytes}``, checked by onnx.checker. Raises FormatError when the program cannot be expressed."""
-    lowering = _Lowering(program, about)
-    proto = ir.to_proto(lowering.model())
+    proto = ir.to_proto(_Lowering(program, about).model())
     if proto.ByteSize() > _MAX_BYTES:
         raise FormatError(
             f"the ONNX model has {proto.ByteSize() / 2**30:.1f} GB, an ONNX file holds at most 2",
             "fit fewer or smaller trees, or leave out the format onnx",
         )
     _check(proto, program)
-    strip(proto, lowering.checks.keys())
+    strip(proto)
     return {MEMBER: packed(proto)}
 
 

@@ -63,12 +63,9 @@ def _short_names() -> Iterator[str]:
 
 
 # --- the message --------------------------------------------------------------------------------------------
-def strip(proto: onnx.ModelProto, named: Set[str]) -> None:
-    """Leave out what a reader derives: types of inner values, and names of nodes but those in ``named``."""
+def strip(proto: onnx.ModelProto) -> None:
+    """Leave out what a reader derives: the types of inner values."""
     del proto.graph.value_info[:]
-    for node in proto.graph.node:
-        if node.name not in named:
-            node.ClearField("name")
 
 
 def packed(proto: onnx.ModelProto) -> bytes:

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 from edgeml.ir import Builder, interpreter
+from edgeml.targets import onnx_tree_sums
 from edgeml.targets.onnx import lower
 from edgeml.targets.onnx_columns import ANY, FLOAT32, WHOLE, Columns, narrow_splits
 from edgeml.targets.onnx_compact import packed
@@ -73,7 +74,8 @@ def test_whole_leaves_of_one_output_each(outputs, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_whole_leaves_of_several_outputs(dtype):
+def test_whole_leaves_of_several_outputs(dtype, monkeypatch):
+    monkeypatch.setattr(onnx_tree_sums, "GROUP", 20)
     rng, attrs = forest(2, outputs=5)
     data = compare(program_of(attrs, 3, np.dtype(dtype).name), awkward_rows(rng, attrs, 3, dtype))
     tables = [i for i in onnx.load_from_string(data).graph.initializer if i.data_type == TensorProto.INT8]
@@ -146,6 +148,13 @@ def test_splits_on_a_grid_are_float32_for_any_column(step, missing):
     assert split_types(data) == {TensorProto.FLOAT}
 
 
+def test_sums_that_need_float64_keep_float64_splits():
+    rng, attrs = forest(6, leaves=lambda rng, shape: rng.integers(-(2**30), 2**30, shape).astype(float))
+    on_grid(rng, attrs, 0.5)
+    data = compare(program_of(attrs, 3, "float64"), awkward_rows(rng, attrs, 3, np.float64))
+    assert trees_of(data)[0]["nodes_splits"].data_type == TensorProto.DOUBLE
+
+
 @pytest.mark.parametrize("step", [0.1, 2.0**-30, 2.0**20])
 def test_other_splits_stay_float64(step):
     rng, attrs = forest(7)
@@ -203,8 +212,8 @@ def test_kinds_of_columns():
 
 
 def test_columns_without_nan_are_not_doubled():
-    """A forest marks nodes as sending NaN left, whether or not there is any."""
-    rng, attrs = forest(9, missing=True)
+    """A forest marks nodes as sending NaN left, whether or not there is any. Categories may be missing without NaN."""
+    rng, attrs = forest(9, missing=True, categories=True)
     b = Builder()
     x = b.check_finite(b.input("X", "float32", 3), "forest")
     b.output("predict_proba", [b.op("TreeEnsemble", x, **attrs)], "matrix", "<f8")
@@ -250,8 +259,9 @@ def test_lists_are_packed():
 def test_nothing_that_nobody_reads():
     b = Builder()
     x = b.check_finite(b.input("x", "float64"), "fit (Ridge)")
-    with b.step("scale"):
-        b.output("transform", [x * 2.0 + 1.0], "matrix", "<f8")
+    with b.step("scale"):  # what stands behind a grid is written in float32, too, and here read in float64 only
+        rounded = b.op("FakeQuantize", x * 2.0, scale=0.5, zero_point=0, bits=8)
+        b.output("transform", [b.maximum(rounded, 1.0)], "matrix", "<f8")
     proto = onnx.load_from_string(lower(b.finish(), ABOUT)["model.onnx"])
     names = [node.name for node in proto.graph.node if node.name]
     assert names == ["fit_Ridge_input_contains_NaN_or_infinity"]  # of the node that may fail, and no other
