@@ -45,6 +45,15 @@ def parity(report: Mapping[str, Any]) -> None:
     if not findings:
         output.line("\nParity with scikit-learn: not measured")
         return
+    if any(figures["bound"] is None for finding in findings for figures in finding["methods"].values()):
+        rows = {finding["rows"]: finding["count"] for finding in findings}
+        counted = ", ".join(
+            f"{count} rows of the {name}" if name == "sample" else f"{count} {name}" for name, count in rows.items()
+        )
+        output.line(f"\nParity with scikit-learn: {counted}")
+        output.line("  shapes, dtypes and the rows that are refused agree; numbers are the budget's")
+        _leaves(report)
+        return
     for where in dict.fromkeys(finding["rows"] for finding in findings):
         these = [finding for finding in findings if finding["rows"] == where]
         rows = [
@@ -54,7 +63,7 @@ def parity(report: Mapping[str, Any]) -> None:
                 figures["flips"],
                 output.short(float(figures["max_rel"])),
                 output.short(float(figures["p999_rel"])),
-                "budget" if figures["bound"] is None else output.short(float(figures["bound"])),
+                output.short(float(figures["bound"])),
             )
             for finding in these
             for method, figures in finding["methods"].items()
@@ -65,6 +74,10 @@ def parity(report: Mapping[str, Any]) -> None:
             ("engine", "method", "other labels", "max rel error", "p99.9", "bound"),
             rows,
         )
+    _leaves(report)
+
+
+def _leaves(report: Mapping[str, Any]) -> None:
     leaves = report.get("leaves") or {}
     if leaves.get("trees"):
         output.line(f"\n  leaves of {leaves['trees']} trees: identical on {leaves['rows']} rows")

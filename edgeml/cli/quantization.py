@@ -126,9 +126,14 @@ def flips(entry: Report) -> str:
 
 
 def worst_error(entry: Report) -> str:
-    """The largest absolute error of any method."""
-    errors = [_finite(m["max_abs"]) for m in (entry.get("methods") or {}).values() if "max_abs" in m]
-    return _error(max(errors)) if errors else "—"
+    """The largest absolute error of the method that the plot shows; where there is none, of any method.
+
+    Logarithms of probabilities near zero are off by a lot and mean nothing, so they only count for themselves.
+    """
+    methods = {name: m for name, m in (entry.get("methods") or {}).items() if "max_abs" in m}
+    shown = (entry.get("plot") or {}).get("method")
+    chosen = [methods[shown]] if shown in methods else list(methods.values())
+    return _error(max(_finite(m["max_abs"]) for m in chosen)) if chosen else "—"
 
 
 def _finite(error: float | None) -> float:

@@ -19,7 +19,7 @@ from edgeml.compiler.lowering import Lowered, lower, sources
 from edgeml.compiler.options import Options
 from edgeml.compiler.source import Converted, Source
 from edgeml.compiler.truths import Truths
-from edgeml.errors import BudgetError
+from edgeml.errors import BudgetError, QuantizeError
 from edgeml.ir import interpreter
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.quantize.budget import Budget
@@ -59,10 +59,17 @@ def quantise(
 ) -> Quantised:
     """The smallest quantised form that keeps the budget, as artifacts.
 
-    Raises SampleError for too few rows, BudgetError when no form keeps the budget, ParityError when an artifact
+    Raises QuantizeError for a pipeline that nobody can calibrate, SampleError for too few rows, BudgetError when no form keeps the budget, ParityError when an artifact
     refuses other rows than scikit-learn does.
     """
     budget = options.budget or Budget(max_bytes=options.device.default_max_bytes)
+    stand_ins = sorted({n.origin or "pipeline" for n in converted.programs.plain.nodes if n.op == "OnnxGraph"})
+    if stand_ins:
+        raise QuantizeError(
+            f"quantize={options.quantize!r} cannot be used: step {', '.join(stand_ins)} was converted by skl2onnx, and "
+            "only onnxruntime knows what that computes",
+            "use quantize='none', or a supported estimator in its place (README, supported estimators)",
+        )
     say("calibrating", 0.3)
     halves = split_sample(source, converted, options.quantize)
     search = Search(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.ir import Program
+from edgeml.ir import Node, Program
 from edgeml.ir.interpreter import needed
 from edgeml.ir.table import Array
 from edgeml.passes import simplify
@@ -30,6 +30,8 @@ _MOST_GROUPS = 12
 # Numbers held at once while the calibration rows go through the program.
 _MOST_CELLS = 2**25
 _COST_UNIT = 4096.0
+# What a node costs in an artifact, measured on the native form's JSON and on TFLite's operators and tensors.
+_NODE_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Search:
                     notes.append(reason)
                 else:
                     forms.append(form)
+            if self.mode == "auto" and forms and not _pays(node, forms[0]):
+                forms, notes = [], ["it is too small to gain"]
             note = "; ".join(dict.fromkeys(notes))
             found.append((index, tuple(forms) or (None,), note if forms else f"left in float: {note}"))
         size = -(-len(found) // _MOST_GROUPS)
@@ -174,6 +178,12 @@ class Search:
         mended = min(before.verdict.error, 1e6) ** 2 - min(after.verdict.error, 1e6) ** 2
         flips = min(before.verdict.excess, 1e6) - min(after.verdict.excess, 1e6)
         return (mended / cost, flips / cost) if before.verdict.error else (flips / cost, mended / cost)
+
+
+def _pays(node: Node, form: Form) -> bool:
+    """Whether narrow weights save more than what stands beside them: scales of eight bytes, and a node or two."""
+    before, after = narrow_bytes(node, form)
+    return before - after > _NODE_BYTES + 8 * node.type.width
 
 
 def _few_enough(program: Program, columns: Mapping[str, Array], truth: Truth) -> tuple[Mapping[str, Array], Truth]:

@@ -235,6 +235,16 @@ def test_leaves_and_points_and_components(digits, tmp_path):
     assert (np.mean((answers - expected) ** 2, axis=0) / np.var(expected, axis=0)).max() < 0.003
 
 
+def test_a_step_of_skl2onnx_is_refused_by_name(tmp_path):
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    X = _numbers(80)
+    pipeline = make_pipeline(StandardScaler(), GaussianProcessRegressor()).fit(X, X[:, 0])
+    with pytest.raises(errors.QuantizeError, match=r"gaussianprocessregressor was converted by skl2onnx") as caught:
+        compiled(tmp_path, pipeline, X, quantize="int8")
+    assert caught.value.exit_code == 2
+
+
 def test_nothing_to_quantise(tmp_path):
     X = _numbers(200)
     bundle = compiled(tmp_path, StandardScaler().fit(X), X, quantize="int8", formats=["native"])

@@ -233,6 +233,15 @@ def test_path_grows_and_ends_exact(mlp):
         assert sum(after.levels) == sum(before.levels) + 1
 
 
+def test_auto_leaves_what_is_too_small_to_gain():
+    X, y = load_diabetes(return_X_y=True)
+    found = problem(LinearRegression().fit(X, y), X, y)
+    (site,) = found.search("auto", ANYTHING).sites
+    assert site.forms == (None,)
+    assert "too small" in site.note
+    assert found.search("int8", ANYTHING).sites[0].forms != (None,)
+
+
 def test_many_sites_are_raised_together(digits):
     X, y = digits
     members = [(f"m{i}", LogisticRegression(max_iter=20, C=10.0**-i)) for i in range(20)]
