@@ -46,9 +46,9 @@ def parity(report: Mapping[str, Any]) -> None:
         output.line("\nParity with scikit-learn: not measured")
         return
     if any(figures["bound"] is None for finding in findings for figures in finding["methods"].values()):
-        rows = {finding["rows"]: finding["count"] for finding in findings}
+        counts = {finding["rows"]: finding["count"] for finding in findings}
         counted = ", ".join(
-            f"{count} rows of the {name}" if name == "sample" else f"{count} {name}" for name, count in rows.items()
+            f"{count} rows of the {name}" if name == "sample" else f"{count} {name}" for name, count in counts.items()
         )
         output.line(f"\nParity with scikit-learn: {counted}")
         output.line("  shapes, dtypes and the rows that are refused agree; numbers are the budget's")

@@ -59,8 +59,8 @@ def quantise(
 ) -> Quantised:
     """The smallest quantised form that keeps the budget, as artifacts.
 
-    Raises QuantizeError for a pipeline that nobody can calibrate, SampleError for too few rows, BudgetError when no form keeps the budget, ParityError when an artifact
-    refuses other rows than scikit-learn does.
+    Raises QuantizeError for a pipeline that nobody can calibrate, SampleError for too few rows, BudgetError when no
+    form keeps the budget, ParityError when an artifact refuses other rows than scikit-learn does.
     """
     budget = options.budget or Budget(max_bytes=options.device.default_max_bytes)
     stand_ins = sorted({n.origin or "pipeline" for n in converted.programs.plain.nodes if n.op == "OnnxGraph"})

@@ -91,9 +91,17 @@ def quantize_linear(trace: Trace, index: int, form: LinearForm) -> int:
     value = trace.emit("QuantizedLinear", (x,), attrs, node.origin)
     with np.errstate(all="ignore"):
         bias = bias + _middle(target.astype(np.float64) - trace.values[value])
-        bias = bias.astype(np.float32)  # four bytes in every format
-    trace.change(value, attrs | {"bias": bias.astype(dtype)})
+    trace.change(value, attrs | {"bias": _bias(trace, x, bias, best.scale).astype(dtype)})
     return value
+
+
+def _bias(trace: Trace, x: int, bias: Array, scale: Array) -> Array:
+    """A bias as the formats store it: float32, or a whole number of the units that int8 operands are added up in."""
+    grid = trace.graph.node_if(x, "FakeQuantize")
+    if grid is None or grid.attrs["bits"] != 8:
+        return bias.astype(np.float32)
+    unit = grid.attrs["scale"] * scale
+    return np.asarray(np.rint(bias / unit) * unit)
 
 
 def _float16(trace: Trace, node: Node, x: int) -> int:
@@ -239,7 +247,7 @@ class _BehindRelu(_Slot):
         assert node is not None
         dtype = node.attrs["scale"].dtype
         scale = (node.attrs["scale"] * multiplier).astype(np.float32).astype(dtype)
-        bias = (node.attrs["bias"] * multiplier).astype(dtype)
+        bias = _bias(self.trace, node.inputs[0], node.attrs["bias"] * multiplier, scale).astype(dtype)
         self.trace.change(self.before, {**node.attrs, "scale": scale, "bias": bias})
         self.trace.recompute(self.x)
         return self.x

@@ -20,6 +20,8 @@ from edgeml.quantize.trace import Trace
 # Calibration rows that weigh as much as a leaf's own value: below some of them the mean error of a leaf is noise.
 _PRIOR_ROWS = 4.0
 _EQUAL_SUMS = 1e-9
+# Codes of two bytes reach over 15 bits: then a node of the TFLite tables can hold the code of its leaf itself.
+_BITS = {"int8": 8, "int16": 15}
 _FLOAT16_TOP = 2.0**15
 
 
@@ -53,7 +55,7 @@ def quantize_trees(trace: Trace, index: int, form: TreeForm) -> int:
         scale, offset = np.full(width, _power_of_two(attrs["leaf_values"])), np.zeros(width)
         codes = (attrs["leaf_values"] / scale[0]).astype(np.float16).astype(np.float64)
     else:
-        scale, offset = _grid(attrs, width, np.iinfo(form.leaves).bits)
+        scale, offset = _grid(attrs, width, _BITS[form.leaves])
         codes = _feedback(trace.exact.leaves(trace.values[x], attrs), attrs, scale, offset, form)
     changed = {**attrs, "leaf_values": codes, "base": np.zeros(width)}
     total = trace.emit(node.op, (x,), changed, node.origin)
@@ -111,7 +113,7 @@ def _adds_up(attrs: Mapping[str, Array]) -> bool:
 
 def _feedback(leaves: Array, attrs: Mapping[str, Array], scale: Array, offset: Array, form: TreeForm) -> Array:
     """Codes of all leaves, float64 whole numbers; ``leaves`` (rows, trees) are those the calibration rows reach."""
-    limits = np.iinfo(form.leaves)
+    least, most = -(2.0 ** (_BITS[form.leaves] - 1)), 2.0 ** (_BITS[form.leaves] - 1) - 1
     target, together = attrs["target"], _adds_up(attrs)
     wanted = _scaled(attrs, scale, offset)  # in units of the grid
     codes = np.empty_like(wanted)
@@ -125,14 +127,14 @@ def _feedback(leaves: Array, attrs: Mapping[str, Array], scale: Array, offset: A
         mean = np.stack([np.bincount(place, weights=column) for column in off[:, columns].T], axis=1)
         mean = mean / (count + _PRIOR_ROWS)[:, None]
         fresh = ~done[own]  # leaves may be shared by trees
-        moved = np.clip(wanted[own] + np.clip(mean, -0.5, 0.5), limits.min, limits.max)
+        moved = np.clip(wanted[own] + np.clip(mean, -0.5, 0.5), least, most)
         rounded = _with_sum(moved, wanted[own]) if together else np.rint(moved)
         codes[own[fresh]] = rounded[fresh]
         done[own] = True
         off[:, columns] += (wanted[own] - codes[own])[place]
     rest = ~done
     codes[rest] = _with_sum(wanted[rest], wanted[rest]) if together else np.rint(wanted[rest])
-    return np.clip(codes, limits.min, limits.max) + 0.0
+    return np.clip(codes, least, most) + 0.0
 
 
 def _scaled(attrs: Mapping[str, Array], scale: Array, offset: Array) -> Array:

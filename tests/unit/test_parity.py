@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeRegressor
 
 import edgeml
-from edgeml.compare import FLOAT64, Measure, compare, ties, usual_sizes
+from edgeml.compare import FLOAT64, compare
 from edgeml.converters import to_program
 from edgeml.errors import EngineError, ParityError
 from edgeml.ir import Builder
