@@ -175,11 +175,15 @@ def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, mea
         units[:, 0] = 0.0  # of two classes one has a score, and it is compared with zero
     rows = np.arange(len(labels))
     best = table.argmin(axis=1) if method == "transform" else table.argmax(axis=1)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(table[rows, mine] - table[rows, other]) <= FLOAT32_BOUND * (
-            units[rows, mine] + units[rows, other]
-        )
-    result: Array = near & np.equal(best, mine) & (other >= 0)
+
+    def near(one: Array, two: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            off = np.abs(table[rows, one] - table[rows, two])
+            return np.asarray(off <= FLOAT32_BOUND * (units[rows, one] + units[rows, two]))
+
+    # k-means finds its labels by another formula than its distances: its own need not be the very nearest.
+    won = near(mine, best) if method == "transform" else np.equal(best, mine)
+    result: Array = near(mine, other) & won & (other >= 0)
     return result
 
 

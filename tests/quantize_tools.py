@@ -1,4 +1,4 @@
-"""Programs, calibration columns and truths for the tests of the quantiser: half of the rows calibrate, half are held."""
+"""Programs, calibration columns and truths for tests of the quantiser: half of the rows calibrate, half are held."""
 
 from __future__ import annotations
 

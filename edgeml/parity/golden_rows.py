@@ -59,10 +59,14 @@ class GoldenRows:
             self.refused[rows],
         )
 
-    def repeated(self, models: Iterable[tuple[Model, Measure]]) -> tuple[GoldenRows, dict[str, float]]:
+    def repeated(
+        self, models: Iterable[tuple[Model, Measure]], rounded: Sequence[Mapping[str, Array]]
+    ) -> tuple[GoldenRows, dict[str, float]]:
         """The rows that all models of a quantised program answer nearly alike, and how near, by method.
 
         Engines round half a step of a grid this way or that; what most rows show is the bound, and the others go.
+        ``rounded`` are the program's answers to the answered rows when it rounds the other way: what an engine may
+        give that is not here, on a device whose kernels are others.
         """
         count = int((~self.refused).sum())
         if not count:
@@ -70,7 +74,10 @@ class GoldenRows:
         keep = ~overflowed(self.outputs, count)
         numbers = [m for m, answer in self.outputs.items() if answer.dtype.kind == "f"]
         bounds = dict.fromkeys(numbers, 0.0)
-        found = [(measure, *self._run(model, measure, list(self.outputs))) for model, measure in models]
+        pairs = list(models)
+        found = [(measure, *self._run(model, measure, list(self.outputs))) for model, measure in pairs]
+        every = np.ones(count, dtype=bool)
+        found += [(measure, dict(answers), every) for answers in rounded for _, measure in pairs]
         for measure, result, within in found:
             place = np.cumsum(within) - 1
             for method, answer in self.outputs.items():

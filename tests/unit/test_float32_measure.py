@@ -86,6 +86,9 @@ def test_of_three_classes_only_the_one_that_ties_will_do(method):
 def test_nearest_centres_tie():
     known = {"predict": np.array([0, 1]), "transform": np.array([[1.0, 1.000001, 3.0], [2.0, 1.0, 3.0]])}
     assert ties(known, np.array([1, 0]), None, SINGLE).tolist() == [True, False]
+    # By the distances another centre is nearer, by as little.
+    known = {"predict": np.array([1, 2]), "transform": np.array([[1.0, 1.000001, 3.0], [2.0, 1.0, 3.0]])}
+    assert ties(known, np.array([0, 1]), None, SINGLE).tolist() == [True, False]
 
 
 def test_labels_that_follow_from_something_else_never_tie():

@@ -25,6 +25,7 @@ from edgeml.ir import interpreter
 from edgeml.ir.program import Output
 from edgeml.ir.spec import check
 from edgeml.quantize.budget import Budget
+from edgeml.quantize.noise import perturbed
 from edgeml.quantize.search import Search
 from tests.quantize_tools import nodes, problem
 
@@ -219,6 +220,16 @@ def test_points_keep_distances_of_zero_small():
     own = interpreter.run(program, on_points)["transform"]
     away = interpreter.run(found.program, on_points)["transform"]
     assert np.diag(own).max() < 0.05 * away.max()
+
+
+# --- what rounding alone does ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("mode", "moves"), [("int8", True), ("dynamic", True), ("float16", False)])
+def test_answers_move_by_steps_of_the_grid(mlp, mode, moves):
+    program = mlp.smallest(mode, ANYTHING).program
+    own = interpreter.run(program, mlp.held.columns)["predict_proba"]
+    other = perturbed(program, mlp.held.columns, 0)["predict_proba"]
+    assert (np.abs(own - other).max() > 1e-6) == moves
+    assert np.abs(own - other).mean() < 0.01
 
 
 # --- the path ---------------------------------------------------------------------------------------------------
