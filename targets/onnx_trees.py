@@ -169,7 +169,27 @@ def _category_columns(w: Writer, x: Tensor, columns: Array, dtype: str) -> ir.Va
 
 
 # --- one TreeEnsemble ---------------------------------------------------------------------------------------
-def _shared(child: Array, is_leaf: Array, number: Array) -> Array:
+def _shared(tree: Array, target: Array, weight: Array) -> tuple[Array, Array]:
+    """Leaves that carry the same in different trees as one: which leaves to keep, and the place of each among them.
+
+    Equal leaves of one tree stay apart, since onnxruntime 1.28 still adds up the weights of a leaf that a tree reaches
+    in two ways; and leaves keep their order, which 1.23 relies on.
+    """
+    order = np.lexsort((tree, weight, target))
+    same = np.ones(len(order), bool)
+    same[0] = False
+    for column in (tree, target, weight):
+        same[1:] &= column[order][1:] == column[order][:-1]
+    starts = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
+    turn = np.empty(len(order))  # of a leaf among the equal ones of its tree
+    turn[order] = np.arange(len(order)) - starts
+    keys = np.stack([target.astype(np.float64), weight.astype(np.float64), turn])
+    _, first, number = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    in_order = np.argsort(first)
+    return first[in_order], np.argsort(in_order)[number.reshape(-1)]
+
+
+def _renumbered(child: Array, is_leaf: Array, number: Array) -> Array:
     """Children with leaves renumbered; inner nodes keep their numbers."""
     result = child.copy()
     result[is_leaf] = number[child[is_leaf]]
@@ -217,12 +237,7 @@ def trees(
     value = nodes.parts[0] if len(nodes.parts) == 1 else w.op("Concat", *nodes.parts, axis=1)
     yes_leaf, no_leaf = (_swapped(pair, flipped) for pair in (flat.child_is_leaf, flat.child_is_leaf[::-1]))
     yes, no = (_swapped(pair, flipped) for pair in (flat.child, flat.child[::-1]))
-    # Leaves that carry the same are one leaf, the commonest first: a number below 128 takes one byte.
-    carried, number, count = np.unique(
-        np.stack([leaf_target.astype(np.float64), leaf_weight]), axis=1, return_inverse=True, return_counts=True
-    )
-    order = np.argsort(-count, kind="stable")
-    number = np.argsort(order, kind="stable")[number.reshape(-1)]
+    kept, number = _shared(flat.leaf_tree, leaf_target, leaf_weight)
     result = w.op(
         "TreeEnsemble",
         value,
@@ -233,12 +248,12 @@ def trees(
         nodes_featureids=nodes.feature.tolist(),
         nodes_modes=ir.tensor(modes),
         nodes_splits=ir.tensor(nodes.split),
-        nodes_truenodeids=_shared(yes, yes_leaf, number).tolist(),
+        nodes_truenodeids=_renumbered(yes, yes_leaf, number).tolist(),
         nodes_trueleafs=yes_leaf.astype(np.int64).tolist(),
-        nodes_falsenodeids=_shared(no, no_leaf, number).tolist(),
+        nodes_falsenodeids=_renumbered(no, no_leaf, number).tolist(),
         nodes_falseleafs=no_leaf.astype(np.int64).tolist(),
-        leaf_targetids=carried[0, order].astype(np.int64).tolist(),
-        leaf_weights=ir.tensor(carried[1, order].astype(dtype)),
+        leaf_targetids=leaf_target[kept].tolist(),
+        leaf_weights=ir.tensor(leaf_weight[kept].astype(dtype)),
         **extra,
     )
     return Tensor(result, ValueType(dtype, targets), False)  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ def compare(program, rows):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_whole_leaves_of_one_output_each(outputs, dtype):
-    """TreeEnsemble adds them, and stores a value once, however many leaves have it."""
+    """TreeEnsemble adds them, and the trees share entries for them."""
     rng, attrs = forest(1, outputs=outputs, targeted=outputs > 1, missing=True, categories=True)
     attrs["base"] = np.array([3.0, -700.0, 0.0][:outputs])
     data = compare(program_of(attrs, 3, np.dtype(dtype).name), awkward_rows(rng, attrs, 3, dtype))
@@ -123,6 +123,22 @@ def test_only_sums_that_cannot_round_are_left_to_onnxruntime(leaves, exact):
     rng, attrs = forest(5, trees=60, leaves=leaves)
     data = compare(program_of(attrs, 3, "float32"), awkward_rows(rng, attrs, 3, np.float32))
     assert ("CumSum" not in operators(data)) == exact
+
+
+def test_no_tree_reaches_a_leaf_in_two_ways():
+    """onnxruntime up to 1.28 would add its weight twice. Trees of one leaf, too, are a node with two leaves."""
+    _, attrs = forest(11, leaves=lambda rng, shape: np.ones(shape))
+    (tree,) = trees_of(lower(program_of(attrs, 3, "float32"), ABOUT)["model.onnx"])[:1]
+    most = 0
+    for root in tree["tree_roots"]:
+        leaves, open_nodes = [], [root]
+        for node in open_nodes:
+            for side in ("true", "false"):
+                child = tree[f"nodes_{side}nodeids"][node]
+                (leaves if tree[f"nodes_{side}leafs"][node] else open_nodes).append(child)
+        assert len(leaves) == len(set(leaves))
+        most = max(most, len(leaves))
+    assert len(tree["leaf_targetids"]) == most  # and no entry more than the largest tree needs
 
 
 # --- splits -------------------------------------------------------------------------------------------------
