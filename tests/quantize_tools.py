@@ -12,8 +12,9 @@ from edgeml.ir import Program, interpreter
 from edgeml.parity.truth import ask, methods_of
 from edgeml.passes import simplify
 from edgeml.quantize.budget import Budget
-from edgeml.quantize.judge import Truth, Verdict, judge
+from edgeml.quantize.judge import Verdict, judge
 from edgeml.quantize.search import Candidate, Search
+from edgeml.quantize.truth import Truth
 from edgeml.runtimes.frames import read_rows
 from edgeml.sample import numpy_dtypes, read_sample
 

@@ -16,7 +16,7 @@ from edgeml.ir.table import Array
 from edgeml.parity.check import overflowed
 from edgeml.parity.truth import ask
 from edgeml.quantize.budget import MIN_ROWS
-from edgeml.quantize.judge import Truth
+from edgeml.quantize.truth import Truth
 from edgeml.runtimes.frames import read_rows
 from edgeml.sample import Sample
 

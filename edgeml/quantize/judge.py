@@ -16,38 +16,14 @@ import numpy as np
 from edgeml.compare import r2
 from edgeml.ir.table import Array
 from edgeml.quantize.budget import Budget
+from edgeml.quantize.margins import estimated_flips
 from edgeml.quantize.statistics import bootstrap, can_show, rate_bound
+from edgeml.quantize.truth import Truth
 
-# The methods whose numbers max_abs_error limits, the first that there is.
-SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
 PLOT_POINTS = 400
+# An estimate of flips counts this many times where it stands in for a bound.
+_CAUTION = 2.0
 _BINS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What judged answers are compared with.
-
-    ``outputs`` are scikit-learn's by method, for rows it answers with finite scores; ``targets`` the known ones or
-    None; ``classes`` those of a classifier, or None.
-    """
-
-    outputs: Mapping[str, Array]
-    targets: Array | None = None
-    classes: Array | None = None
-
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.outputs.values())))
-
-    def is_label(self, method: str) -> bool:
-        """Whether a method's cells are labels, to be equal or not, rather than numbers."""
-        return self.outputs[method].dtype.kind != "f" or (method == "predict" and self.classes is not None)
-
-    @property
-    def score(self) -> str | None:
-        """The method whose errors the budget limits."""
-        return next((m for m in SCORES if m in self.outputs and not self.is_label(m)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +122,7 @@ def judge(truth: Truth, actual: Mapping[str, Array], budget: Budget, *, interval
             _label_figures(expected, got, budget) if truth.is_label(method) else _number_figures(expected, got)
         )
     if "predict" in truth.outputs and truth.is_label("predict") and budget.label_flips is not None:
-        figures = verdict.methods["predict"]
-        enough = can_show(budget.label_flips, rows, budget.confidence)
-        bound = f"{100 * budget.confidence:.4g} % one-sided bound {shown('label_flips', figures['flip_bound'])}"
-        note = bound if enough else f"{bound}; {rows} rows are too few to show the limit"
-        limit = Limit("label_flips", figures["flip_rate"], budget.label_flips, figures["flip_bound"], note)
-        verdict.limits.append(limit if enough else Limit(limit.name, limit.measured, limit.limit, None, note))
+        verdict.limits.append(_flips(truth, actual, budget, verdict.methods["predict"]))
     _metrics(truth, actual, budget, verdict, intervals)
     if truth.score is not None:
         figures = verdict.methods[truth.score]
@@ -161,6 +132,22 @@ def judge(truth: Truth, actual: Mapping[str, Array], budget: Budget, *, interval
             worst = np.inf if figures["max_abs"] is None else figures["max_abs"]
             verdict.limits.append(Limit("max_abs_error", worst, budget.max_abs_error, None, note))
     return verdict
+
+
+def _flips(truth: Truth, actual: Mapping[str, Array], budget: Budget, figures: dict[str, Any]) -> Limit:
+    """The limit of flips. Where too few rows are judged for a bound within it, what margins tell stands in for one."""
+    assert budget.label_flips is not None
+    estimate = estimated_flips(truth, actual)
+    note = f"{100 * budget.confidence:.4g} % one-sided bound {shown('label_flips', figures['flip_bound'])}"
+    if estimate is not None:
+        figures["flip_estimate"] = estimate
+        note += f", by margins {shown('label_flips', estimate)}"
+    bound = figures["flip_bound"]
+    if not can_show(budget.label_flips, truth.rows, budget.confidence):
+        note += f"; {truth.rows} rows are too few to show the limit"
+        note += "" if estimate is None else f", and {_CAUTION:g} times what margins tell is taken for a bound"
+        bound = None if estimate is None else _CAUTION * estimate
+    return Limit("label_flips", figures["flip_rate"], budget.label_flips, bound, note)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------

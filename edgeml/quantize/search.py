@@ -21,9 +21,10 @@ from edgeml.passes import simplify
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.distances import Distances, add_norms, find_distances, quantize_points
 from edgeml.quantize.forms import QUANTIZERS, Form, ladder, narrow_bytes
-from edgeml.quantize.judge import Truth, Verdict, judge
+from edgeml.quantize.judge import Verdict, judge
 from edgeml.quantize.linear import LinearForm
 from edgeml.quantize.trace import Exact, Trace
+from edgeml.quantize.truth import Truth
 
 # Sites that are raised one by one; of more, neighbours of one kind go together.
 _MOST_GROUPS = 12

@@ -13,7 +13,8 @@ import edgeml
 from edgeml.parity.truth import ask, methods_of
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.forms import ROUNDING
-from edgeml.quantize.judge import Truth, judge
+from edgeml.quantize.judge import judge
+from edgeml.quantize.truth import Truth
 from edgeml.sample import read_sample
 from tests import stock
 from tests.conformance.cases import CASES, Case

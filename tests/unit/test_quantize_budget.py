@@ -9,8 +9,10 @@ from edgeml.compare import r2
 from edgeml.errors import BudgetValueError, QuantizeError
 from edgeml.quantize.budget import Budget, check_budget
 from edgeml.quantize.forms import LADDERS, QUANTIZE, check_quantize, ladder
-from edgeml.quantize.judge import Truth, judge, plot_data
+from edgeml.quantize.judge import judge, plot_data
+from edgeml.quantize.margins import estimated_flips
 from edgeml.quantize.statistics import bootstrap, can_show, rate_bound
+from edgeml.quantize.truth import Truth
 
 NONE = {"label_flips": None, "metric_drop": None}
 
@@ -186,3 +188,46 @@ def test_plot_points(classifier):
     assert len(data["float"]) == len(data["quantized"]) == 400
     assert sum(data["histogram"]["counts"]) == 4000
     assert plot_data(Truth({"predict": np.array(["a"])}, None, np.array(["a"])), {"predict": np.array(["a"])}) is None
+
+
+# --- margins ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("classes", [2, 4])
+def test_margins_tell_flips_that_counting_few_rows_does_not(classes):
+    """The estimate from 300 rows is near the share of flips among 300,000; a count of 300 rows would be 0 or 0.33 %."""
+    rng = np.random.default_rng(classes)
+    names = np.arange(classes)
+
+    def answers(rows):
+        scores = rng.normal(size=(rows, classes))
+        noisy = scores + 0.004 * rng.normal(size=scores.shape)
+        return [{"predict": s.argmax(axis=1), "predict_proba": s} for s in (scores, noisy)]
+
+    own, other = answers(300_000)
+    true = (own["predict"] != other["predict"]).mean()
+    estimates = []
+    for _ in range(20):
+        few, rounded = answers(300)
+        estimates.append(estimated_flips(Truth(few, None, names), rounded))
+    assert 0.5 * true < np.mean(estimates) < 2 * true
+    assert np.std(estimates) < 0.5 * true
+
+
+def test_without_scores_there_is_no_estimate():
+    labels = {"predict": np.array([0, 1, 1])}
+    assert estimated_flips(Truth(labels, None, np.array([0, 1])), labels) is None
+    pairs = labels | {"decision_function": np.zeros((3, 3))}
+    assert estimated_flips(Truth(pairs, None, np.arange(4)), pairs) is None
+
+
+def test_the_estimate_stands_in_for_a_bound_that_few_rows_cannot_give():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=400)
+    score = np.where(np.abs(score) < 0.01, 0.02, score)
+    truth = Truth({"predict": score > 0, "decision_function": score}, None, np.array([False, True]))
+    rough = score + 0.009 * rng.choice([-1, 1], 400)  # none of these 400 labels differs, of others 0.4 % would
+    verdict = judge(truth, {"predict": rough > 0, "decision_function": rough}, Budget())
+    assert verdict.kept
+    assert not verdict.sure
+    assert "by margins" in verdict.limits[0].note
+    away = score + 0.05 * np.sign(score)
+    assert judge(truth, {"predict": away > 0, "decision_function": away}, Budget()).sure
