@@ -1,8 +1,8 @@
 """Squared distances to fixed points (k-means): the points themselves get narrow codes, and their norms follow.
 
-scikit-learn's formula is (|x|^2 - 2 x.c) + |c|^2. If only the product were rounded the three terms would no longer
-belong to one point, and a distance of zero would become a large one; so the points are rounded, and the norms are
-those of the rounded points.
+scikit-learn's formula is (|x|^2 - 2 x.c) + |c|^2, or -2 x.c + |c|^2 where only the nearest point is asked for. If the
+product alone were rounded the terms would no longer belong to one point, and a distance of zero would become a large
+one; so the points are rounded, and the norms are those of the rounded points. Both formulas of a model round alike.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ _SAME = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Nodes of one formula, by index: the product with the points, the constant norms, and the addition of the two."""
+    """Nodes of one formula, by index: the product with the points, the constant norms, and the addition of the two.
+
+    Of the short formula the norms are the product's own bias, and ``norms`` is None.
+    """
 
     product: int
-    norms: int
-    end: int
+    norms: int | None = None
+    end: int = -1
 
 
 def find_distances(program: Program) -> list[Distances]:
@@ -32,6 +35,8 @@ def find_distances(program: Program) -> list[Distances]:
     first = len(program.inputs)
     found = []
     for index, node in enumerate(program.nodes):
+        if node.op == "Linear" and node.attrs["bias"].any() and _are_norms(node.attrs["bias"], node):
+            found.append(Distances(index))
         if node.op != "Add":
             continue
         for inner, norms in (node.inputs, node.inputs[::-1]):
@@ -42,11 +47,15 @@ def find_distances(program: Program) -> list[Distances]:
                 linear = program.node_of(product)
                 if linear is None or linear.op != "Linear" or linear.attrs["bias"].any():
                     continue
-                points = -0.5 * linear.attrs["weight"].T
-                squares = (points * points).sum(axis=1)
-                if np.allclose(constant.attrs["value"], squares, rtol=_SAME, atol=0):
+                if _are_norms(constant.attrs["value"], linear):
                     found.append(Distances(product - first, norms - first, index))
     return found
+
+
+def _are_norms(row: Array, linear: Node) -> bool:
+    """Whether a row holds the squared norms of the points that a linear map multiplies with -2."""
+    points = -0.5 * linear.attrs["weight"].astype(np.float64)
+    return bool(np.allclose(row, (points * points).sum(axis=0), rtol=_SAME, atol=0))
 
 
 def quantize_points(trace: Trace, index: int, weights: str) -> tuple[int, Array]:
@@ -62,14 +71,15 @@ def quantize_points(trace: Trace, index: int, weights: str) -> tuple[int, Array]
         top = np.iinfo(weights).max
         scale = np.where(size > 0, size / top, 1.0).astype(np.float32).astype(np.float64)
         codes = np.clip(np.rint(weight / scale), -top, top).astype(weights)
-    attrs = {"weight": codes, "scale": scale.astype(dtype), "bias": node.attrs["bias"]}
-    value = trace.emit("QuantizedLinear", (trace.place[node.inputs[0]],), attrs, node.origin)
-    points = 0.5 * codes.astype(np.float64) * scale
-    return value, np.square(points).sum(axis=0)
+    norms = np.square(0.5 * codes.astype(np.float64) * scale).sum(axis=0)
+    bias = norms.astype(dtype) if node.attrs["bias"].any() else node.attrs["bias"]
+    attrs = {"weight": codes, "scale": scale.astype(dtype), "bias": bias}
+    return trace.emit("QuantizedLinear", (trace.place[node.inputs[0]],), attrs, node.origin), norms
 
 
 def add_norms(trace: Trace, node: Node, at: Distances, norms: Array) -> int:
     """The addition that ends the formula, with the norms of the rounded points."""
+    assert at.norms is not None
     constant = trace.exact.program.nodes[at.norms]
     row = trace.constant(norms, trace.place[node.inputs[0]], constant.origin)
     old = len(trace.exact.program.inputs) + at.norms

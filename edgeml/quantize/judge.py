@@ -145,8 +145,9 @@ def _flips(truth: Truth, actual: Mapping[str, Array], budget: Budget, figures: d
     bound = figures["flip_bound"]
     if not can_show(budget.label_flips, truth.rows, budget.confidence):
         note += f"; {truth.rows} rows are too few to show the limit"
-        note += "" if estimate is None else f", and {_CAUTION:g} times what margins tell is taken for a bound"
-        bound = None if estimate is None else _CAUTION * estimate
+        told = figures["flip_rate"] if estimate is None else max(estimate, figures["flip_rate"])
+        note += f", and {_CAUTION:g} times what they tell is taken for a bound"
+        bound = _CAUTION * told
     return Limit("label_flips", figures["flip_rate"], budget.label_flips, bound, note)
 
 

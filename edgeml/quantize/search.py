@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeml.ir import Node, Program
 from edgeml.ir.interpreter import needed
+from edgeml.ir.program import attr_key
 from edgeml.ir.table import Array
 from edgeml.passes import simplify
 from edgeml.quantize.budget import Budget
@@ -111,8 +112,13 @@ class Search:
                 forms, notes = [], ["it is too small to gain"]
             note = "; ".join(dict.fromkeys(notes))
             found.append((index, tuple(forms) or (None,), note if forms else f"left in float: {note}"))
-        size = -(-len(found) // _MOST_GROUPS)
-        return [Site(index, forms, at // max(size, 1), note) for at, (index, forms, note) in enumerate(found)]
+        # Ops with the same weights (the two formulas of k-means) are one, or a label would not be that of a distance.
+        keys = [attr_key(program.nodes[index].attrs[_parameter(program.nodes[index])]) for index, _, _ in found]
+        number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        size = max(1, -(-len(number) // _MOST_GROUPS))
+        return [
+            Site(index, forms, number[key] // size, note) for key, (index, forms, note) in zip(keys, found, strict=True)
+        ]
 
     @property
     def groups(self) -> int:
@@ -132,7 +138,8 @@ class Search:
             form = chosen.get(index)
             if form is not None and index in self.distances and isinstance(form, LinearForm):
                 value, own = quantize_points(trace, index, form.weights)
-                norms[self.distances[index].end] = self.distances[index], own
+                if self.distances[index].norms is not None:
+                    norms[self.distances[index].end] = self.distances[index], own
             elif form is not None:
                 value = QUANTIZERS[node.op].apply(trace, index, form)
             elif index in norms:
@@ -148,7 +155,7 @@ class Search:
         for site in self.sites:
             node, form = self.program.nodes[site.index], chosen[site.index]
             before, after = narrow_bytes(node, form)
-            shape = node.attrs[QUANTIZERS[node.op].parameters[0]].shape
+            shape = node.attrs[_parameter(node)].shape
             rows.append(
                 {
                     "step": node.origin,
@@ -179,6 +186,11 @@ class Search:
         mended = min(before.verdict.error, 1e6) ** 2 - min(after.verdict.error, 1e6) ** 2
         flips = min(before.verdict.excess, 1e6) - min(after.verdict.excess, 1e6)
         return (mended / cost, flips / cost) if before.verdict.error else (flips / cost, mended / cost)
+
+
+def _parameter(node: Node) -> str:
+    """The attribute that holds a node's weights."""
+    return QUANTIZERS[node.op].parameters[0]
 
 
 def _pays(node: Node, form: Form) -> bool:

@@ -222,6 +222,15 @@ def test_points_keep_distances_of_zero_small():
     assert np.diag(own).max() < 0.05 * away.max()
 
 
+@pytest.mark.parametrize("mode", ["int8", "dynamic", "int16", "float16"])
+def test_labels_are_those_of_the_nearest_point(mode):
+    """Both formulas of k-means, the one for labels and the one for distances, round the same points."""
+    X, _ = load_digits(return_X_y=True)
+    found = problem(KMeans(9, n_init=1, random_state=0).fit(X), X)
+    answers = interpreter.run(found.smallest(mode, ANYTHING).program, found.held.columns)
+    np.testing.assert_array_equal(answers["predict"], answers["transform"].argmin(axis=1))
+
+
 # --- what rounding alone does ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("mode", "moves"), [("int8", True), ("dynamic", True), ("float16", False)])
 def test_answers_move_by_steps_of_the_grid(mlp, mode, moves):
