@@ -136,22 +136,20 @@ def r2(targets: Array, answers: Array) -> float:
     """1 - residual sum of squares / total sum of squares, the smallest over the columns; 1 where all is constant and
     equal. In units of the largest target, so that targets around 1e-6 or 1e200 neither vanish nor overflow.
     """
-    b = targets.astype(np.float64).reshape(len(targets), -1)
-    a = answers.astype(np.float64).reshape(b.shape)
-    worst = 1.0
-    for j in range(b.shape[1]):
-        known = np.isfinite(b[:, j])
-        size = float(np.abs(b[known, j]).max(initial=0.0)) or 1.0
-        with np.errstate(all="ignore"):
-            residual = float((((a[known, j] - b[known, j]) / size) ** 2).sum())
-            total = float((((b[known, j] - b[known, j].mean()) / size) ** 2).sum()) if known.any() else 0.0
-        if np.isnan(residual):
-            return -np.inf
-        if total > 1e-24 * max(int(known.sum()), 1):
-            worst = min(worst, 1 - residual / total)
-        elif residual > 1e-12 * max(int(known.sum()), 1):
-            return -np.inf
-    return worst
+    b, a = (_table(x).astype(np.float64) for x in (targets, answers))
+    known = np.isfinite(b)
+    size = np.abs(np.where(known, b, 0.0)).max(axis=0, initial=0.0)
+    size[size == 0] = 1.0
+    count = np.maximum(known.sum(axis=0), 1)
+    with np.errstate(all="ignore"):
+        b = np.where(known, b / size, 0.0)
+        mean = b.sum(axis=0) / count
+        total = np.where(known, (b - mean) ** 2, 0.0).sum(axis=0)
+        residual = np.where(known, (a / size - b) ** 2, 0.0).sum(axis=0)
+        varies = total > 1e-24 * count
+        score = np.where(varies, 1 - residual / total, np.where(residual > 1e-12 * count, -np.inf, 1.0))
+    score[np.isnan(residual)] = -np.inf
+    return float(score.min(initial=1.0))
 
 
 def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, measure: Measure) -> Array:

@@ -195,7 +195,7 @@ def _metrics(truth: Truth, actual: Mapping[str, Array], budget: Budget, verdict:
             continue
         drop = dropped(first, second)
         low, high = -np.inf, np.inf
-        if intervals:
+        if intervals and not name.startswith("typical"):
             low, high = bootstrap(_drop_of(metric), truth.rows, budget.confidence)
         verdict.metrics[name] = {
             "float": finite(first),
@@ -290,12 +290,12 @@ def typical_r2(targets: Array, answers: Array) -> float:
     b = targets.astype(np.float64).reshape(len(targets), -1)
     a = answers.astype(np.float64).reshape(b.shape)
     worst = 1.0
-    for j in range(b.shape[1]):
-        known = np.isfinite(b[:, j])
+    for own, other in zip(b.T, a.T, strict=True):
+        known = np.isfinite(own)
         if not known.any():
             continue
-        spread = float(np.median(np.abs(b[known, j] - np.median(b[known, j]))))
-        error = float(np.median(np.abs(a[known, j] - b[known, j])))
+        spread = float(np.median(np.abs(own[known] - np.median(own[known]))))
+        error = float(np.median(np.abs(other[known] - own[known])))
         if not np.isfinite(error):
             return -np.inf
         if spread > 0:
