@@ -126,7 +126,8 @@ def test_gradient_boosting_starts_from_a_classifier(rng, loss, classes):
 def test_gradient_boosting_starts_from_a_regressor(rng):
     X = rng.normal(size=(200, 3))
     est = GradientBoostingRegressor(init=LinearRegression(), n_estimators=5, random_state=0).fit(X, X[:, 0] ** 2)
-    assert_same(est, X)
+    # It hands the regressor float32 rows, whose products BLAS adds in an order of its own: 1.3e-7 off on an AMD EPYC.
+    assert_same(est, X, rtol=1e-5, atol=1e-6)
     est = GradientBoostingRegressor(init=DecisionTreeRegressor(max_depth=2), n_estimators=5, random_state=0)
     assert_same(est.fit(X, X[:, 0] ** 2), X)
 
