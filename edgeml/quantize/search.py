@@ -56,6 +56,11 @@ class Candidate:
     ops: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(op["bytes"]["quantized"] for op in self.ops)
+
+    @property
     def forms(self) -> str:
         """What was chosen, for people."""
         counted: dict[str, int] = {}
@@ -169,9 +174,15 @@ class Search:
         return rows
 
     def path(self) -> Iterator[Candidate]:
-        """From the smallest program to the most exact, a step of one group at a time."""
+        """From the smallest program to the most exact, a step of one group at a time.
+
+        Where the budget is kept, what was raised on the way in vain is lowered again first.
+        """
         here = self.candidate([0] * self.groups)
         while True:
+            trimmed = self._trimmed(here)
+            if trimmed is not here:
+                yield trimmed
             yield here
             open_groups = [g for g in range(self.groups) if here.levels[g] < self.top(g)]
             if not open_groups:
@@ -179,10 +190,19 @@ class Search:
             raised = [self.candidate([n + (g == at) for g, n in enumerate(here.levels)]) for at in open_groups]
             here = max(raised, key=lambda c: self._gain(here, c))
 
+    def _trimmed(self, here: Candidate) -> Candidate:
+        """The same with groups a level lower, wherever that saves bytes and surely keeps the budget."""
+        lowered = here
+        for group in range(self.groups) if here.verdict.sure else ():
+            if lowered.levels[group]:
+                tried = self.candidate([n - (g == group) for g, n in enumerate(lowered.levels)])
+                if tried.bytes < lowered.bytes and tried.verdict.sure:
+                    lowered = tried
+        return lowered
+
     def _gain(self, before: Candidate, after: Candidate) -> tuple[float, float]:
         """Error mended by a step, for its bytes; limits that are mended count first."""
-        bytes_ = [sum(op["bytes"]["quantized"] for op in c.ops) for c in (before, after)]
-        cost = 1.0 + max(0, bytes_[1] - bytes_[0]) / _COST_UNIT
+        cost = 1.0 + max(0, after.bytes - before.bytes) / _COST_UNIT
         mended = min(before.verdict.error, 1e6) ** 2 - min(after.verdict.error, 1e6) ** 2
         flips = min(before.verdict.excess, 1e6) - min(after.verdict.excess, 1e6)
         return (mended / cost, flips / cost) if before.verdict.error else (flips / cost, mended / cost)

@@ -181,10 +181,11 @@ def test_traps_keep_the_budget_on_unseen_rows(trap, model, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = make_pipeline(StandardScaler(), model()).fit(seen, y[:3000])
-    for mode in ("int8", "auto"):
-        bundle = compiled(tmp_path, pipeline, seen, y[:3000], quantize=mode, formats=["native"])
-        flips = (edgeml.load(bundle.path).predict(unseen) != pipeline.predict(unseen)).sum()
-        assert flips <= most_flips(0.001, len(unseen)), mode
+    for mode, formats in (("int8", "auto"), ("auto", ["native"])):
+        bundle = compiled(tmp_path, pipeline, seen, y[:3000], quantize=mode, formats=formats)
+        for engine in bundle.manifest["artifacts"]:
+            flips = (edgeml.load(bundle.path, engine=engine).predict(unseen) != pipeline.predict(unseen)).sum()
+            assert flips <= most_flips(0.001, len(unseen)), (mode, engine)
 
 
 def test_a_rare_category_that_decides(tmp_path):

@@ -253,6 +253,17 @@ def test_path_grows_and_ends_exact(mlp):
         assert sum(after.levels) == sum(before.levels) + 1
 
 
+def test_what_was_raised_in_vain_is_lowered_again(mlp):
+    """A budget that the smallest form keeps, entered from the top: everything comes down again."""
+    search = mlp.search("int8", ANYTHING, int8_activations=False)
+    top = search.candidate([search.top(group) for group in range(search.groups)])
+    trimmed = search._trimmed(top)
+    assert trimmed.levels == (0, 0, 0)
+    assert trimmed.bytes < top.bytes
+    strict = mlp.search("int8", Budget(label_flips=None, metric_drop=None, max_abs_error=0.0))
+    assert strict._trimmed(top) is top
+
+
 def test_auto_leaves_what_is_too_small_to_gain():
     X, y = load_diabetes(return_X_y=True)
     found = problem(LinearRegression().fit(X, y), X, y)
