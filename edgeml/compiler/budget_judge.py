@@ -95,7 +95,7 @@ def judge_budget(
         models = {name: stack.enter_context(load(trial, engine=name)) for name in draft.manifest["artifacts"]}
         for name, model in models.items():
             try:
-                answers = {m: getattr(model, m)(rows.sample.rows) for m in rows.truth.outputs}
+                answers = model._engine.run(rows.columns, rows.truth.rows, tuple(rows.truth.outputs))
             except (EngineError, OutOfRangeError) as error:
                 if not _may_go(name, draft, options):
                     raise

@@ -13,9 +13,8 @@ import numpy as np
 
 from edgeml.ir import Node, Program
 from edgeml.ir.table import Array
+from edgeml.passes import patterns
 from edgeml.quantize.trace import Trace
-
-_SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +34,12 @@ def find_distances(program: Program) -> list[Distances]:
     first = len(program.inputs)
     found = []
     for index, node in enumerate(program.nodes):
-        if node.op == "Linear" and node.attrs["bias"].any() and _are_norms(node.attrs["bias"], node):
+        if node.op == "Linear" and node.attrs["bias"].any() and patterns.are_norms(node.attrs["bias"], node):
             found.append(Distances(index))
-        if node.op != "Add":
-            continue
-        for inner, norms in (node.inputs, node.inputs[::-1]):
-            total, constant = program.node_of(inner), program.node_of(norms)
-            if total is None or total.op != "Add" or constant is None or constant.op != "Constant":
-                continue
-            for product in total.inputs:
-                linear = program.node_of(product)
-                if linear is None or linear.op != "Linear" or linear.attrs["bias"].any():
-                    continue
-                if _are_norms(constant.attrs["value"], linear):
-                    found.append(Distances(product - first, norms - first, index))
+        formula = patterns.squared_distances(program, node)
+        if formula is not None:
+            found.append(Distances(formula.product - first, formula.norms - first, index))
     return found
-
-
-def _are_norms(row: Array, linear: Node) -> bool:
-    """Whether a row holds the squared norms of the points that a linear map multiplies with -2."""
-    points = -0.5 * linear.attrs["weight"].astype(np.float64)
-    return bool(np.allclose(row, (points * points).sum(axis=0), rtol=_SAME, atol=0))
 
 
 def quantize_points(trace: Trace, index: int, weights: str) -> tuple[int, Array]:
