@@ -1,6 +1,6 @@
 """The quantised program while it is written, with every value computed on the calibration rows as it goes.
 
-``exact_values`` computes the unquantised program once. A ``Trace`` then walks through it node by node: what a form
+``Exact`` computes the unquantised program once. A ``Trace`` then walks through it node by node: what a form
 (linear.py, trees.py) puts in the place of a node is appended and evaluated at once, so that the ranges of a layer are
 those that the quantised layers before it give. search.py drives it.
 """
@@ -16,11 +16,12 @@ import numpy as np
 from edgeml.ir import Node, Program, interpreter
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_ml import walk
-from edgeml.ir.program import Attr
+from edgeml.ir.program import Attr, attr_key
 from edgeml.ir.table import Array, numpy_dtype
 from edgeml.passes.rewrite import Graph
 
 _LINEAR = ("Linear", "QuantizedLinear")
+_NOT_SPLITS = ("leaf_values", "base", "target")
 
 
 class Exact:
@@ -30,7 +31,8 @@ class Exact:
         self.program = program
         self.rows = len(next(iter(columns.values())))
         self.values: list[Array] = []
-        self._leaves: dict[int, Array] = {}
+        # By the splits: cells that went through them, and the leaves. The program's own stay, of other cells the latest.
+        self._leaves: dict[object, list[tuple[Array, Array]]] = {}
         for entry in program.inputs:
             column = np.asarray(columns[entry.name], dtype=numpy_dtype(entry.type.dtype))
             self.values.append(column[:, None] if column.ndim == 1 else column)
@@ -55,10 +57,14 @@ class Exact:
 
     def leaves(self, x: Array, attrs: Mapping[str, Any]) -> Array:
         """int64 (rows, trees): row of leaf_values each row reaches; found once for the same cells and splits."""
-        key = hash((id(x), attrs["roots"].tobytes(), attrs["threshold"].tobytes(), attrs["feature"].tobytes()))
-        if key not in self._leaves:
-            self._leaves[key] = np.stack([walk(x, int(root), attrs) for root in attrs["roots"]], axis=1)
-        return self._leaves[key]
+        splits = tuple(attr_key(value) for name, value in sorted(attrs.items()) if name not in _NOT_SPLITS)
+        known = self._leaves.setdefault(splits, [])
+        for cells, leaves in known:
+            if cells is x:
+                return leaves
+        found = np.stack([walk(x, int(root), attrs) for root in attrs["roots"]], axis=1)
+        self._leaves[splits] = [*known[:1], (x, found)]
+        return found
 
 
 def add_leaves(attrs: Mapping[str, Array], leaves: Array) -> Array:

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from edgeml.ir import interpreter
+from edgeml.ir.ops_ml import walk
 from edgeml.ir.program import Output
 from edgeml.ir.spec import check
 from edgeml.quantize.budget import Budget
@@ -297,3 +298,20 @@ def test_one_odd_row_spoils_nothing():
     assert chosen.verdict.kept
     expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, chosen.program))
     assert np.corrcoef(expected, got)[0, 1] > 0.999
+
+
+def test_leaves_belong_to_the_cells_they_were_asked_for(digits):
+    """Cells of a dropped trace leave their address to those of the next one; trees may differ in one attribute."""
+    X, y = digits
+    found = problem(RandomForestRegressor(3, max_depth=4, random_state=0).fit(X, y), X)
+    exact = found.search("int8", ANYTHING).exact
+    attrs = nodes(found.program, "TreeEnsemble")[0].attrs
+    for shift in range(5):
+        cells = exact.values[0] + shift  # freed at once: the next one often gets the same place in memory
+        expected = np.stack([walk(cells, int(root), attrs) for root in attrs["roots"]], axis=1)
+        np.testing.assert_array_equal(exact.leaves(cells, attrs), expected)
+        assert exact.leaves(cells, attrs) is exact.leaves(cells, attrs)
+        del cells
+    swapped = {**attrs, "left": np.where(attrs["feature"] < 0, attrs["left"], attrs["right"])}
+    assert (exact.leaves(exact.values[0], swapped) != exact.leaves(exact.values[0], attrs)).any()
+    assert sum(len(kept) for kept in exact._leaves.values()) <= 4
