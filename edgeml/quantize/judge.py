@@ -173,8 +173,7 @@ def _number_figures(expected: Array, actual: Array) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         error = np.where(same, 0.0, np.abs(a - b))
         error[np.isnan(error)] = np.inf
-        spread = np.std(np.where(np.isfinite(b), b, np.nan), axis=0)
-        spread = np.where(spread > 0, spread, np.maximum(np.abs(b).max(axis=0, initial=0.0), 1e-300))
+        spread = _spread(b)
         relative = float(np.sqrt(np.mean((np.minimum(error, 1e150) / spread) ** 2))) if error.size else 0.0
     return {
         "max_abs": finite(float(error.max(initial=0.0))),
@@ -183,6 +182,17 @@ def _number_figures(expected: Array, actual: Array) -> dict[str, Any]:
         "error": relative,
         "rows": len(b),
     }
+
+
+def _spread(table: Array) -> Array:
+    """Standard deviation of the finite cells of each column; where it is none, their largest size. Above 0."""
+    known = np.isfinite(table)
+    cells = np.where(known, table, 0.0)
+    size = np.maximum(np.abs(cells).max(axis=0, initial=0.0), 1e-300)
+    count = np.maximum(known.sum(axis=0), 1)
+    off = np.where(known, cells / size - (cells / size).sum(axis=0) / count, 0.0)
+    spread = size * np.sqrt(np.square(off).sum(axis=0) / count)
+    return np.where(spread > 0, spread, size)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------

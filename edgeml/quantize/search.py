@@ -8,7 +8,7 @@ budget on other rows, with the artifacts themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,11 @@ from edgeml.quantize.linear import LinearForm
 from edgeml.quantize.trace import Exact, Trace
 from edgeml.quantize.truth import Truth
 
-# Sites that are raised one by one; of more, neighbours of one kind go together.
+# Sites that are raised one by one; of more, neighbours go together.
 _MOST_GROUPS = 12
-# Numbers held at once while the calibration rows go through the program.
-_MOST_CELLS = 2**25
+# Numbers held at once while the calibration rows go through the program; at least so many rows all the same.
+_MOST_CELLS, _LEAST_ROWS = 2**25, 64
+# A step of this many bytes counts half as much as one that costs nothing.
 _COST_UNIT = 4096.0
 # What a node costs in an artifact, measured on the native form's JSON and on TFLite's operators and tensors.
 _NODE_BYTES = 100
@@ -174,30 +175,38 @@ class Search:
         return rows
 
     def path(self) -> Iterator[Candidate]:
-        """From the smallest program to the most exact, a step of one group at a time.
+        """From the smallest program to the most exact, a step of one group at a time; none comes twice.
 
         Where the budget is kept, what was raised on the way in vain is lowered again first.
         """
         here = self.candidate([0] * self.groups)
+        seen: set[tuple[int, ...]] = set()
         while True:
-            trimmed = self._trimmed(here)
-            if trimmed is not here:
-                yield trimmed
-            yield here
+            for candidate in (self._trimmed(here, seen), here):
+                if candidate.levels not in seen:
+                    seen.add(candidate.levels)
+                    yield candidate
             open_groups = [g for g in range(self.groups) if here.levels[g] < self.top(g)]
             if not open_groups:
                 return
             raised = [self.candidate([n + (g == at) for g, n in enumerate(here.levels)]) for at in open_groups]
             here = max(raised, key=lambda c: self._gain(here, c))
 
-    def _trimmed(self, here: Candidate) -> Candidate:
-        """The same with groups a level lower, wherever that saves bytes and surely keeps the budget."""
+    def _trimmed(self, here: Candidate, seen: Container[tuple[int, ...]] = ()) -> Candidate:
+        """The same with groups lowered, wherever that saves bytes and surely keeps the budget.
+
+        Not to levels that were ``seen``: whoever walks on from those has found that they do not do.
+        """
         lowered = here
         for group in range(self.groups) if here.verdict.sure else ():
-            if lowered.levels[group]:
-                tried = self.candidate([n - (g == group) for g, n in enumerate(lowered.levels)])
-                if tried.bytes < lowered.bytes and tried.verdict.sure:
-                    lowered = tried
+            while lowered.levels[group]:
+                levels = tuple(n - (g == group) for g, n in enumerate(lowered.levels))
+                if levels in seen:
+                    break
+                tried = self.candidate(levels)
+                if tried.bytes >= lowered.bytes or not tried.verdict.sure:
+                    break
+                lowered = tried
         return lowered
 
     def _gain(self, before: Candidate, after: Candidate) -> tuple[float, float]:
@@ -221,8 +230,9 @@ def _pays(node: Node, form: Form) -> bool:
 
 def _few_enough(program: Program, columns: Mapping[str, Array], truth: Truth) -> tuple[Mapping[str, Array], Truth]:
     """As many rows as fit the memory when every value of the program is kept."""
-    width = sum(node.type.width for node in program.nodes) + 1
-    most = max(64, _MOST_CELLS // width)
+    trees = sum(len(node.attrs["roots"]) for node in program.nodes if node.op == "TreeEnsemble")
+    width = sum(node.type.width for node in program.nodes) + trees + 1
+    most = max(_LEAST_ROWS, _MOST_CELLS // width)
     if truth.rows <= most:
         return columns, truth
     rows = np.sort(np.random.default_rng(0).choice(truth.rows, most, replace=False))

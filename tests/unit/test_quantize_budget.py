@@ -190,6 +190,17 @@ def test_plot_points(classifier):
     assert plot_data(Truth({"predict": np.array(["a"])}, None, np.array(["a"])), {"predict": np.array(["a"])}) is None
 
 
+def test_errors_count_in_units_of_the_spread_of_finite_cells():
+    """A transformer may pass NaN on; the search compares errors, and NaN compares with nothing."""
+    expected = np.array([[0.0, 5.0, np.nan], [2.0, 5.0, np.inf], [np.nan, 5.0, np.nan]])
+    truth = Truth({"transform": expected})
+    assert judge(truth, {"transform": expected}, Budget()).error == 0
+    off = expected + np.array([0.5, 0.5, 0.0])  # half a deviation, and a tenth of a constant
+    assert judge(truth, {"transform": off}, Budget()).error == pytest.approx(np.sqrt((2 * 0.25 + 3 * 0.01) / 9))
+    tiny = Truth({"transform": np.array([[1e-200], [3e-200]])})
+    assert judge(tiny, {"transform": np.array([[1e-200], [4e-200]])}, Budget()).error == pytest.approx(np.sqrt(0.5))
+
+
 # --- margins ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("classes", [2, 4])
 def test_margins_tell_flips_that_counting_few_rows_does_not(classes):

@@ -265,6 +265,38 @@ def test_what_was_raised_in_vain_is_lowered_again(mlp):
     assert strict._trimmed(top) is top
 
 
+def test_a_path_goes_nowhere_twice(mlp):
+    """Whoever walks on has found that a form does not do: nothing is lowered to it again."""
+    for mode in ("int8", "auto"):
+        budget = Budget(label_flips=0.2, metric_drop=0.2)
+        steps = [step.levels for step in mlp.search(mode, budget).path()]
+        assert len(steps) == len(set(steps)) >= 4
+
+
+def test_a_group_comes_down_as_far_as_it_goes(mlp):
+    search = mlp.search("auto", ANYTHING, int8_activations=False)  # 8, 16 and 64 bits
+    trimmed = search._trimmed(search.candidate([2, 0, 1]))
+    assert trimmed.levels == (0, 0, 0)
+    assert search._trimmed(search.candidate([2, 0, 1]), {(1, 0, 1)}).levels == (2, 0, 0)
+
+
+def test_rows_that_memory_holds(mlp, monkeypatch):
+    """The calibration rows are thinned where the values of the program, the leaves of its trees among them, are many."""
+    from edgeml.quantize import search
+
+    width = sum(node.type.width for node in mlp.program.nodes) + 1
+    monkeypatch.setattr(search, "_MOST_CELLS", 100 * width)
+    found = mlp.search("int8", ANYTHING)
+    assert found.exact.rows == found.truth.rows == 100
+    assert len(found.truth.targets) == 100
+    proba = interpreter.run(mlp.program, {"X": found.exact.values[0]}, ["predict_proba"])["predict_proba"]
+    np.testing.assert_allclose(found.truth.outputs["predict_proba"], proba, atol=1e-12)
+    X, y = load_diabetes(return_X_y=True)
+    forest = problem(RandomForestRegressor(500, max_depth=1, random_state=0).fit(X, y), X, y)
+    monkeypatch.setattr(search, "_MOST_CELLS", 100 * 500)
+    assert 64 <= forest.search("int8", ANYTHING).exact.rows <= 100
+
+
 def test_auto_leaves_what_is_too_small_to_gain():
     X, y = load_diabetes(return_X_y=True)
     found = problem(LinearRegression().fit(X, y), X, y)
