@@ -192,7 +192,7 @@ def _spread(table: Array) -> Array:
     count = np.maximum(known.sum(axis=0), 1)
     off = np.where(known, cells / size - (cells / size).sum(axis=0) / count, 0.0)
     spread = size * np.sqrt(np.square(off).sum(axis=0) / count)
-    return np.where(spread > 0, spread, size)
+    return np.asarray(np.where(spread > 0, spread, size))
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------

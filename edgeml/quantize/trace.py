@@ -31,7 +31,7 @@ class Exact:
         self.program = program
         self.rows = len(next(iter(columns.values())))
         self.values: list[Array] = []
-        # By the splits: cells that went through them, and the leaves. The program's own stay, of other cells the latest.
+        # By the splits: cells that went through them, and the leaves; the program's own cells, and the latest others.
         self._leaves: dict[object, list[tuple[Array, Array]]] = {}
         for entry in program.inputs:
             column = np.asarray(columns[entry.name], dtype=numpy_dtype(entry.type.dtype))

@@ -281,7 +281,7 @@ def test_a_group_comes_down_as_far_as_it_goes(mlp):
 
 
 def test_rows_that_memory_holds(mlp, monkeypatch):
-    """The calibration rows are thinned where the values of the program, the leaves of its trees among them, are many."""
+    """Calibration rows are thinned where the values of the program, leaves of its trees among them, are many."""
     from edgeml.quantize import search
 
     width = sum(node.type.width for node in mlp.program.nodes) + 1
