@@ -406,9 +406,9 @@ def test_metadata_has_the_code_tables(mixed):
     est = make_pipeline(everyday(), LogisticRegression()).fit(frame, y)
     facts = metadata(lower(converted(est, frame)[0], ABOUT)["model.tflite"])
     assert facts["outputs"]["predict"]["labels"] == [["no", "yes"]]
-    assert facts["inputs"]["features"] == [
-        {"from": ["age", "income"], "step": "columntransformer/pipeline/standardscaler"}
-    ]
+    (features,) = facts["inputs"]["features"]
+    assert features["from"] == ["age", "income"]
+    assert features["step"] == "columntransformer/pipeline/standardscaler"
     member, colour = facts["inputs"]["codes"]
     assert member["from"] == ["member"]
     codes = code_table(colour["codes"][0])
