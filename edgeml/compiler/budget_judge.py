@@ -72,6 +72,11 @@ class Judged:
     def kept(self) -> bool:
         return not self.why
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest artifact."""
+        return max(int(artifact["bytes"]) for artifact in self.draft.manifest["artifacts"].values())
+
 
 def judge_budget(
     draft: Draft,
@@ -92,14 +97,18 @@ def judge_budget(
     with tempfile.TemporaryDirectory(prefix="edgeml-") as folder, ExitStack() as stack:
         trial = Path(folder) / "trial.edgeml"
         draft.write(trial, {})
-        models = {name: stack.enter_context(load(trial, engine=name)) for name in draft.manifest["artifacts"]}
-        for name, model in models.items():
+        models: dict[str, Model] = {}
+        for name in draft.manifest["artifacts"]:
             try:
+                model = models[name] = stack.enter_context(load(trial, engine=name))
                 answers = model._engine.run(rows.columns, rows.truth.rows, tuple(rows.truth.outputs))
             except (EngineError, OutOfRangeError) as error:
                 if not _may_go(name, draft, options):
                     raise
                 failed[name] = error.cause
+                continue
+            except InputError as error:
+                structural[name] = [f"judged rows: {error.cause}"]
                 continue
             verdict = judge_answers(rows.truth, answers, budget)
             verdict.limits += costs(draft, name, model, rows.sample, budget)

@@ -41,7 +41,7 @@ class Halves:
 
 
 def split_sample(source: Source, converted: Converted, mode: str) -> Halves:
-    """Half of the sample's rows for each, drawn at random. Raises SampleError when there are too few."""
+    """Half of the sample's rows for each, drawn at random. Raises SampleError for too few rows, or y that does not fit."""
     rows = len(source.sample)
     if rows < 2 * MIN_ROWS:
         raise SampleError(
@@ -69,9 +69,33 @@ def _part(source: Source, converted: Converted, chosen: Array) -> Part:
     kept = ~overflowed(asked)
     rows = chosen[asked.answered[kept]]
     outputs = {method: answer[kept] for method, answer in asked.outputs.items()}
-    targets = None if source.targets is None else np.asarray(source.targets)[rows]
     classes = getattr(pipeline, "classes_", None) if "predict" in outputs else None
     taken = Sample(sample.take(rows), sample.schema)
     columns = read_rows(taken.rows, sample.schema)[0] if len(rows) else {}
     known = classes if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
+    targets = None
+    if source.targets is not None and "predict" in outputs:
+        targets = _targets(np.asarray(source.targets)[rows], outputs["predict"], known)
     return Part(taken, columns, Truth(outputs, targets, known))
+
+
+def _targets(targets: Array, predictions: Array, classes: Array | None) -> Array | None:
+    """Targets in the shape of the predictions, those of a regressor as float64; None where labels have no classes.
+
+    Raises SampleError for targets that cannot be compared with what the pipeline predicts.
+    """
+    if classes is None and predictions.dtype.kind != "f":
+        return None  # a clusterer's or an outlier detector's labels are names of its own
+    if targets.size == predictions.size and 1 in (targets.ndim, predictions.ndim):
+        targets = targets.reshape(predictions.shape)  # y as a column
+    if targets.shape != predictions.shape:
+        raise SampleError(
+            f"y has the shape {targets.shape}, what the pipeline predicts of the same rows {predictions.shape}",
+            "pass y as it was at fit",
+        )
+    if classes is not None:
+        return targets
+    try:
+        return targets.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise SampleError(f"y cannot be compared with the predictions: {error}", "pass y as it was at fit") from None

@@ -19,10 +19,11 @@ from edgeml.compiler.lowering import Lowered, lower, sources
 from edgeml.compiler.options import Options
 from edgeml.compiler.source import Converted, Source
 from edgeml.compiler.truths import Truths
-from edgeml.errors import BudgetError, QuantizeError
+from edgeml.errors import BudgetError, BudgetValueError, QuantizeError
 from edgeml.ir import interpreter
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.quantize.budget import Budget
+from edgeml.quantize.judge import judge
 from edgeml.quantize.search import Candidate, Search
 from edgeml.targets.base import Programs
 
@@ -31,11 +32,9 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Quantised:
-    """The candidate that stays, its artifacts as judged, the golden rows with its answers, and the report's part."""
+    """The artifacts that stay, as judged, and the report's part."""
 
-    candidate: Candidate
     judged: Judged
-    golden: GoldenRows
     report: dict[str, Any]
 
 
@@ -59,8 +58,9 @@ def quantise(
 ) -> Quantised:
     """The smallest quantised form that keeps the budget, as artifacts.
 
-    Raises QuantizeError for a pipeline that nobody can calibrate, SampleError for too few rows, BudgetError when no
-    form keeps the budget, ParityError when an artifact refuses other rows than scikit-learn does.
+    Raises QuantizeError for a pipeline that nobody can calibrate, SampleError for too few rows or targets that do not
+    fit, BudgetValueError for a budget of which nothing can be judged, BudgetError when no form keeps the budget, and
+    ParityError when an artifact refuses other rows than scikit-learn does.
     """
     budget = options.budget or Budget(max_bytes=options.device.default_max_bytes)
     stand_ins = sorted({n.origin or "pipeline" for n in converted.programs.plain.nodes if n.op == "OnnxGraph"})
@@ -81,10 +81,11 @@ def quantise(
         int8_activations=options.device.int8,
         per_channel_dynamic=options.device.per_channel_dynamic,
     )
+    _check_judgeable(search, halves, budget)
     made_from = sources(converted.programs, options.made, "none")
     plain = lower(made_from, converted.about, truths.columns, strict=False, some=False)
     walk = _Walk()
-    fallback: tuple[Candidate, Judged, GoldenRows] | None = None
+    fallback: tuple[Candidate, Judged] | None = None
     for number, candidate in enumerate(_promising(search, walk)):
         say(f"judging {candidate.forms}", min(0.9, 0.5 + 0.1 * number))
         own = answered_by(candidate, golden)
@@ -99,20 +100,34 @@ def quantise(
         draft = make_draft(source, converted, truths, own, lowered, options)
         judged = judge_budget(draft, own, programs, halves.judged, truths, budget, options, source, converted)
         if judged.kept:
-            walk.note(candidate, "", 0.0, _largest(lowered))
-            return _quantised(candidate, judged, own, plain, walk, halves, budget, options)
+            walk.note(candidate, "", 0.0, judged.largest)
+            return _quantised(candidate, judged, plain, walk, halves, budget, options)
         if judged.hopeless:
             raise BudgetError(
                 f"the smallest {options.quantize} form that keeps the answers ({candidate.forms}) is over the budget: "
                 f"{judged.why}",
                 "no file was written; raise that limit, or allow larger errors, for which smaller forms exist",
             )
-        walk.note(candidate, judged.why, judged.excess, _largest(lowered))
+        walk.note(candidate, judged.why, judged.excess, Judged(draft).largest)
         if fallback is None and judged.without_failing is not None:
-            fallback = candidate, judged.without_failing, own
+            fallback = candidate, judged.without_failing
     if fallback is not None:
+        walk.note(fallback[0], "", 0.0, fallback[1].largest)
         return _quantised(*fallback, plain, walk, halves, budget, options)
     raise _no_form(walk, budget, halves, options)
+
+
+def _check_judgeable(search: Search, halves: Halves, budget: Budget) -> None:
+    """Raise BudgetValueError when something would be rounded, and no limit of answers that is set can be judged."""
+    truth = halves.judged.truth
+    own = judge(truth, truth.outputs, budget, intervals=False)
+    rounds = any(form is not None for site in search.sites for form in site.forms)
+    if rounds and budget.limits_answers() and not own.limits:
+        raise BudgetValueError(
+            "nothing of what the budget allows can be judged: "
+            + "; ".join(f"{name}: {why}" for name, why in own.unjudged.items()),
+            "set max_abs_error, label_flips of a pipeline that predicts labels, or pass y",
+        )
 
 
 def _promising(search: Search, walk: _Walk) -> Iterator[Candidate]:
@@ -139,14 +154,9 @@ def answered_by(candidate: Candidate, golden: GoldenRows) -> GoldenRows:
     return GoldenRows(columns, outputs, refused)
 
 
-def _largest(lowered: Lowered) -> int:
-    return max(sum(map(len, parts.values())) for parts in lowered.artifacts.values())
-
-
 def _quantised(
     candidate: Candidate,
     judged: Judged,
-    golden: GoldenRows,
     plain: Lowered,
     walk: _Walk,
     halves: Halves,
@@ -159,7 +169,8 @@ def _quantised(
         after = {
             member: len(judged.draft.members[member]) for member in judged.draft.manifest["artifacts"][name]["members"]
         }
-        members = {m: {"float": before.get(m), "quantized": after.get(m)} for m in sorted(before.keys() | after.keys())}
+        both = sorted(before.keys() | after.keys())
+        members = {m: {"float": before.get(m, 0), "quantized": after.get(m, 0)} for m in both}
         formats[name] = found | {"members": members}
     report = {
         "mode": options.quantize,
@@ -171,7 +182,7 @@ def _quantised(
         "tried": walk.tried,
         "formats": formats,
     }
-    return Quantised(candidate, judged, golden, report)
+    return Quantised(judged, report)
 
 
 def _no_form(walk: _Walk, budget: Budget, halves: Halves, options: Options) -> BudgetError:
@@ -181,7 +192,7 @@ def _no_form(walk: _Walk, budget: Budget, halves: Halves, options: Options) -> B
     ways = ["raise the limit that is broken"]
     if mode != "auto":
         ways.append("use quantize='auto', which leaves in float what has to be")
-    if budget.label_flips is not None and rows * budget.label_flips < 1:
+    if budget.label_flips and rows * budget.label_flips < 1:
         ways.append(f"pass more rows: among {rows} judged rows a single flip is {100 / rows:.2g} %")
     return BudgetError(
         f"no {mode} form keeps the budget; the best that was reached is {reached}",

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from edgeml.errors import BudgetValueError
 
 # Below this many rows on either side, neither ranges nor flips mean anything.
@@ -45,8 +47,11 @@ class Budget:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not _is_number(value) or math.isnan(value):
+            if not _is_number(value):
                 raise BudgetValueError(f"the budget's {name}={value!r} is not a number", f"use {_EXAMPLES[name]}")
+            if math.isinf(value) and value > 0:
+                raise BudgetValueError(f"the budget's {name}={value!r} limits nothing", f"use {name}=None for no limit")
+            object.__setattr__(self, name, _plain(value))
             low_open = name in ("max_bytes", "max_latency_us")
             if value < 0 or (low_open and value <= 0):
                 raise BudgetValueError(
@@ -56,10 +61,11 @@ class Budget:
                 raise BudgetValueError(
                     f"the budget's {name}={value!r} is a share and at most 1", f"use {_EXAMPLES[name]}; 0.001 is 0.1 %"
                 )
-        if isinstance(self.confidence, bool) or not _is_number(self.confidence) or not 0.5 <= self.confidence < 1:
+        if not _is_number(self.confidence) or not 0.5 <= self.confidence < 1:
             raise BudgetValueError(
                 f"the budget's confidence={self.confidence!r} is not from 0.5 to below 1", "use confidence=0.95"
             )
+        object.__setattr__(self, "confidence", _plain(self.confidence))
         if all(getattr(self, name) is None for name in LIMITS):
             raise BudgetValueError(
                 "the budget limits nothing: every limit is None",
@@ -68,14 +74,15 @@ class Budget:
 
     def limits_answers(self) -> bool:
         """Whether anything but size and time is limited."""
-        return any(v is not None for v in (self.label_flips, self.metric_drop, self.max_abs_error))
+        return any(getattr(self, name) is not None for name in ANSWER_LIMITS)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready limits."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "confidence"}
 
 
-LIMITS = ("label_flips", "metric_drop", "max_abs_error", "max_bytes", "max_latency_us")
+ANSWER_LIMITS = ("label_flips", "metric_drop", "max_abs_error")
+LIMITS = (*ANSWER_LIMITS, "max_bytes", "max_latency_us")
 _EXAMPLES = {
     "label_flips": "label_flips=0.001",
     "metric_drop": "metric_drop=0.002",
@@ -86,10 +93,15 @@ _EXAMPLES = {
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return bool(float(value) == value or value != value)
-    except (TypeError, ValueError, OverflowError):
-        return False
+    """Whether a limit is a number of Python or NumPy; NaN and True are none."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and value == value
+
+
+def _plain(value: Any) -> int | float:
+    """NumPy's numbers as Python's, which JSON holds: one of float32 as the decimal that it prints as."""
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return float(value) if isinstance(value, float) else float(str(value))
 
 
 def check_budget(budget: Any) -> Budget | None:

@@ -7,16 +7,17 @@ calibrated on, once for each artifact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from edgeml.compare import r2
 from edgeml.ir.table import Array
-from edgeml.quantize.budget import Budget
+from edgeml.quantize.budget import ANSWER_LIMITS, Budget
 from edgeml.quantize.margins import estimated_flips
+from edgeml.quantize.metrics import Metric, dropped, metrics_of
 from edgeml.quantize.statistics import bootstrap, can_show, rate_bound
 from edgeml.quantize.truth import Truth
 
@@ -68,11 +69,15 @@ class Limit:
 
 @dataclass(slots=True)
 class Verdict:
-    """Figures of one set of answers. ``error``: root mean square error of the scores, in units of their spread."""
+    """Figures of one set of answers. ``error``: root mean square error of the scores, in units of their spread.
+
+    ``unjudged``: limits and metrics that these answers do not define, and why.
+    """
 
     limits: list[Limit] = field(default_factory=list)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unjudged: dict[str, str] = field(default_factory=dict)
     error: float = 0.0
 
     @property
@@ -97,6 +102,7 @@ class Verdict:
             "limits": [limit.to_json() for limit in self.limits],
             "methods": self.methods,
             "metrics": self.metrics,
+            "not_judged": self.unjudged,
         }
 
 
@@ -131,6 +137,10 @@ def judge(truth: Truth, actual: Mapping[str, Array], budget: Budget, *, interval
             note = f"of {truth.score}, the largest of {rows} rows"
             worst = np.inf if figures["max_abs"] is None else figures["max_abs"]
             verdict.limits.append(Limit("max_abs_error", worst, budget.max_abs_error, None, note))
+    judged = {limit.name for limit in verdict.limits}
+    for name in ANSWER_LIMITS:
+        if getattr(budget, name) is not None and name not in judged:
+            verdict.unjudged[name] = _why_unjudged(truth, name)
     return verdict
 
 
@@ -197,151 +207,43 @@ def _spread(table: Array) -> Array:
 
 # --- metrics ----------------------------------------------------------------------------------------------------
 def _metrics(truth: Truth, actual: Mapping[str, Array], budget: Budget, verdict: Verdict, intervals: bool) -> None:
-    for name, limited, metric in metrics_of(truth, actual):
-        every = np.arange(truth.rows)
+    for metric in metrics_of(truth, actual):
         try:
-            first, second = metric(every)
-        except ValueError:  # one class among the judged rows: no AUC
+            first, second = metric.values(np.arange(truth.rows))
+        except ValueError as error:
+            verdict.unjudged[metric.name] = str(error)
             continue
         drop = dropped(first, second)
         low, high = -np.inf, np.inf
-        if intervals and not name.startswith("typical"):
-            low, high = bootstrap(_drop_of(metric), truth.rows, budget.confidence)
-        verdict.metrics[name] = {
+        if intervals and metric.resampled:
+            low, high = bootstrap(partial(_drop, metric), truth.rows, budget.confidence)
+        verdict.metrics[metric.name] = {
             "float": finite(first),
             "quantized": finite(second),
             "drop": finite(drop),
             "low": finite(low),
             "high": finite(high),
         }
-        if budget.metric_drop is not None and limited:
-            note = f"of {name.replace('_', ' ')}"
+        if budget.metric_drop is not None and metric.limited:
+            note = f"of {metric.name.replace('_', ' ')}"
             if intervals and np.isfinite(high):
                 note += f", {100 * budget.confidence:.4g} % one-sided bound {high:+.2g}"
             verdict.limits.append(Limit("metric_drop", drop, budget.metric_drop, None, note))
 
 
-def dropped(first: float, second: float) -> float:
-    """How much less the second is. Of R2 below 0, a share of the variance that is left unexplained: where a row of 1e6
-    makes R2 -1e10, a difference of 1e-6 of that is no drop.
-    """
-    drop = (first - second) / max(1.0, 1.0 - first)
-    return drop if np.isfinite(drop) else np.inf
+def _drop(metric: Metric, rows: Array) -> float:
+    return dropped(*metric.values(rows))
 
 
-Metric = Callable[[Array], tuple[float, float]]
-
-
-def _drop_of(metric: Metric) -> Callable[[Array], float]:
-    return lambda rows: dropped(*metric(rows))
-
-
-def metrics_of(truth: Truth, actual: Mapping[str, Array]) -> list[tuple[str, bool, Metric]]:
-    """Name, whether the budget limits it, and the function of row positions that gives it for the truth's own answers
-    and for the others.
-    """
-    outputs, targets = truth.outputs, truth.targets
-    if truth.classes is not None and targets is not None and "predict" in outputs and targets.ndim == 1:
-        return _of_classifier(outputs, actual, targets, truth.classes)
-    found: list[tuple[str, bool, Metric]] = []
-    if truth.score is None or truth.classes is not None or _labels_only(truth):
-        return found
-    own, other = outputs[truth.score], actual[truth.score]
-    if truth.score == "predict" and targets is not None:
-        found.append(("r2", True, _pair(r2, targets, own, other)))
-    else:
-        found.append((f"r2 against scikit-learn's {truth.score}", True, _pair(r2, own, own, other)))
-    found.append((f"typical r2 against scikit-learn's {truth.score}", True, _pair(typical_r2, own, own, other)))
-    return found
-
-
-def _labels_only(truth: Truth) -> bool:
-    """A clusterer: its labels are limited, its distances are shown."""
-    return "predict" in truth.outputs and truth.is_label("predict")
-
-
-def _of_classifier(
-    outputs: Mapping[str, Array], actual: Mapping[str, Array], targets: Array, classes: Array
-) -> list[tuple[str, bool, Metric]]:
-    right = np.asarray(outputs["predict"] == targets, dtype=bool), np.asarray(actual["predict"] == targets, dtype=bool)
-    found: list[tuple[str, bool, Metric]] = [
-        ("accuracy", True, lambda rows: (float(right[0][rows].mean()), float(right[1][rows].mean())))
-    ]
-    scores = next((m for m in ("predict_proba", "decision_function") if m in outputs), None)
-    if scores is not None and len(classes) > 1:
-        code = np.searchsorted(classes, targets) if classes.dtype != object else _codes(classes, targets)
-        found.append(("roc_auc", True, _pair(_auc(len(classes)), code, outputs[scores], actual[scores])))
-
-    def balanced(rows: Array) -> tuple[float, float]:
-        present = [targets[rows] == c for c in classes]
-        each = [p for p in present if p.any()]
-        first, second = (float(np.mean([r[rows][p].mean() for p in each])) for r in right)
-        return first, second
-
-    found.append(("balanced_accuracy", False, balanced))
-    return found
-
-
-def _codes(classes: Array, targets: Array) -> Array:
-    place = {label: i for i, label in enumerate(classes.tolist())}
-    return np.array([place.get(label, -1) for label in targets.tolist()])
-
-
-def _pair(metric: Callable[[Array, Array], float], targets: Array, own: Array, other: Array) -> Metric:
-    return lambda rows: (metric(targets[rows], own[rows]), metric(targets[rows], other[rows]))
-
-
-def typical_r2(targets: Array, answers: Array) -> float:
-    """1 - (median absolute error / median absolute deviation)^2, the smallest over the columns.
-
-    R2 of the usual row: sums of squares belong to a few rows where tails are heavy, and a grid that is stretched by
-    them leaves nothing of the others without a trace in R2. 1 where more than half of a column is constant.
-    """
-    b = targets.astype(np.float64).reshape(len(targets), -1)
-    a = answers.astype(np.float64).reshape(b.shape)
-    worst = 1.0
-    for own, other in zip(b.T, a.T, strict=True):
-        known = np.isfinite(own)
-        if not known.any():
-            continue
-        spread = float(np.median(np.abs(own[known] - np.median(own[known]))))
-        error = float(np.median(np.abs(other[known] - own[known])))
-        if not np.isfinite(error):
-            return -np.inf
-        if spread > 0:
-            worst = min(worst, 1 - (error / spread) ** 2)
-    return worst
-
-
-def _auc(classes: int) -> Callable[[Array, Array], float]:
-    """Area under the ROC curve; of several classes the mean of each against the rest (Hand and Till's OvR form)."""
-
-    def auc(code: Array, scores: Array) -> float:
-        if scores.ndim == 1 or scores.shape[1] == 1:
-            return _binary_auc(code == 1, scores.reshape(-1))
-        if classes == 2:
-            return _binary_auc(code == 1, scores[:, 1])
-        if scores.shape[1] != classes:
-            raise ValueError("scores of pairs of classes")
-        present = [c for c in range(classes) if (code == c).any() and not (code == c).all()]
-        if not present:
-            raise ValueError("one class")
-        return float(np.mean([_binary_auc(code == c, scores[:, c]) for c in present]))
-
-    return auc
-
-
-def _binary_auc(positive: Array, score: Array) -> float:
-    """The rank form of the Mann-Whitney statistic, ties counted half."""
-    count = int(positive.sum())
-    if count in (0, len(positive)):
-        raise ValueError("one class")
-    if np.isnan(score).any():
-        return -np.inf
-    _, place, sizes = np.unique(score, return_inverse=True, return_counts=True)
-    ends = np.cumsum(sizes)
-    rank = (ends - (sizes - 1) / 2)[place.reshape(-1)]
-    return float((rank[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
+def _why_unjudged(truth: Truth, name: str) -> str:
+    """Why a limit that the budget sets is not among those that were judged."""
+    if name == "label_flips":
+        return "the pipeline predicts no labels"
+    if name == "max_abs_error":
+        return "no method gives numbers"
+    if truth.classes is not None and truth.targets is None:
+        return "metrics of a classifier need y"
+    return "none is defined for this pipeline and these rows"
 
 
 # --- plot -------------------------------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ from edgeml.quantize.truth import Truth
 # Rows whose margins count as small: this share, and this many at the least.
 _NEAR = 0.2
 _FEWEST = 30
+# Of the rows; k-means finds labels by another formula than distances, and they may differ where these tie.
+_FOLLOW = 0.99
 
 
 def estimated_flips(truth: Truth, actual: Mapping[str, Array]) -> float | None:
     """The estimate, from 0 to 1; None where labels do not follow from scores that the pipeline gives."""
     found = _scores(truth, actual)
-    if found is None or truth.rows < 2:
+    if found is None or truth.rows < 2 or not _labels_follow(truth, found[0]):
         return None
     own, other = found
     rows = np.arange(len(own))
@@ -60,6 +62,20 @@ def _scores(truth: Truth, actual: Mapping[str, Array]) -> tuple[Array, Array] | 
         if own.shape[1] == len(truth.classes) > 1:
             return own, other
     return None
+
+
+def _labels_follow(truth: Truth, scores: Array) -> bool:
+    """Whether the largest score is that of the label: scores of pairs, of which three classes have three, are others,
+    and so are those of a label with a threshold of its own.
+    """
+    labels = truth.outputs.get("predict")
+    if labels is None or labels.ndim != 1:
+        return False
+    names = range(scores.shape[1]) if truth.classes is None else truth.classes.tolist()
+    place = {name: at for at, name in enumerate(names)}
+    own = np.array([place.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+    won = scores[np.arange(len(own)), own] >= scores.max(axis=1)
+    return bool((won & (own >= 0)).mean() >= _FOLLOW)
 
 
 def _pair(own: Array, other: Array) -> tuple[Array, Array]:

@@ -143,6 +143,55 @@ def test_few_rows_are_told(digits, tmp_path):
     assert flips["bound"] < 0.001
 
 
+def test_a_budget_of_which_nothing_can_be_judged(digits, tmp_path):
+    mlp, X, y = digits
+    for budget, named in (
+        (edgeml.Budget(label_flips=None), "metrics of a classifier need y"),
+        (edgeml.Budget(label_flips=None, metric_drop=0.1, max_bytes=100_000), "metric_drop"),
+    ):
+        with pytest.raises(errors.BudgetValueError, match=named):
+            compiled(tmp_path, mlp, X, quantize="int8", budget=budget, formats=["native"])
+    ridge = Ridge().fit(X, y)
+    with pytest.raises(errors.BudgetValueError, match="predicts no labels"):
+        compiled(tmp_path, ridge, X, y, quantize="int8", budget=edgeml.Budget(metric_drop=None))
+    assert not list(tmp_path.iterdir())
+    alone = edgeml.Budget(label_flips=None, metric_drop=None, max_bytes=100_000)
+    assert compiled(tmp_path, ridge, X, quantize="int8", budget=alone, formats=["native"])
+
+
+def test_what_is_not_judged_is_in_the_report(digits, tmp_path):
+    mlp, X, _ = digits
+    report = quantization(compiled(tmp_path, mlp, X, quantize="float16", formats=["native"]))
+    assert report["formats"]["native"]["not_judged"] == {"metric_drop": "metrics of a classifier need y"}
+
+
+# --- targets ----------------------------------------------------------------------------------------------------
+def test_targets_as_a_column(digits, tmp_path):
+    mlp, X, y = digits
+    budget = edgeml.Budget(label_flips=0.01)
+    for targets in (y[:, None], pd.DataFrame({"y": y}), pd.Series(y, dtype="category")):
+        bundle = compiled(tmp_path, mlp, X, targets, quantize="float16", budget=budget, formats=["native"])
+        assert quantization(bundle)["formats"]["native"]["metrics"].keys() >= {"accuracy", "roc_auc"}
+
+
+def test_targets_that_do_not_fit(tmp_path):
+    X = _numbers(200)
+    one, two = Ridge().fit(X, X[:, 0]), Ridge().fit(X, X[:, :2])
+    for model, y, named in (
+        (one, np.full(200, "a"), "y cannot be compared"),
+        (one, X[:, :2], r"y has the shape \(100, 2\)"),
+        (two, X[:, 0], r"predicts of the same rows \(100, 2\)"),
+    ):
+        with pytest.raises(errors.SampleError, match=named):
+            compiled(tmp_path, model, X, y, quantize="int8", formats=["native"])
+    y = X[:, :2] * [1.0, 1e-9]
+    bundle = compiled(tmp_path, Ridge().fit(X, y), X, y, quantize="int8", formats=["native"])
+    assert edgeml.load(bundle.path).predict(X).shape == (200, 2)
+    points = KMeans(3, n_init=1, random_state=0).fit(X)
+    bundle = compiled(tmp_path, points, X, np.full(200, "a"), quantize="int8", formats=["native"])
+    assert quantization(bundle)["formats"]["native"]["metrics"] == {}
+
+
 # --- traps ------------------------------------------------------------------------------------------------------
 def _numbers(rows=4000):
     return np.random.default_rng(5).normal(size=(rows, 5))

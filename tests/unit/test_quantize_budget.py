@@ -1,5 +1,7 @@
 """Budgets: what is refused, and what the judge makes of answers."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -31,6 +33,9 @@ NONE = {"label_flips": None, "metric_drop": None}
         ({"max_latency_us": 0}, "max_latency_us"),
         ({"confidence": 1.0}, "confidence"),
         ({"confidence": "high"}, "confidence"),
+        ({"confidence": 0.4}, "confidence"),
+        ({"max_abs_error": np.inf}, "limits nothing"),
+        ({"max_bytes": np.array([10])}, "max_bytes"),
         (NONE, "limits nothing"),
     ],
 )
@@ -39,6 +44,14 @@ def test_a_budget_that_contradicts_itself_is_named(limits, named):
         Budget(**limits)
     assert caught.value.remedy
     assert caught.value.exit_code == 2
+
+
+def test_numbers_of_numpy_become_numbers_that_json_holds():
+    budget = Budget(label_flips=np.float32(0.1), max_bytes=np.int64(1000), confidence=np.float64(0.9))
+    assert json.loads(json.dumps(budget.to_json())) == {
+        "label_flips": 0.1, "metric_drop": 0.002, "max_abs_error": None, "max_bytes": 1000, "max_latency_us": None,
+    }  # fmt: skip
+    assert type(budget.confidence) is float
 
 
 def test_what_is_no_budget():
@@ -201,6 +214,73 @@ def test_errors_count_in_units_of_the_spread_of_finite_cells():
     assert judge(tiny, {"transform": np.array([[1e-200], [4e-200]])}, Budget()).error == pytest.approx(np.sqrt(0.5))
 
 
+# --- what is not judged ---------------------------------------------------------------------------------------------
+def test_a_limit_that_is_not_judged_is_told(classifier):
+    def unjudged(truth, budget, answers=None):
+        verdict = judge(truth, answers or truth.outputs, budget)
+        assert verdict.to_json()["not_judged"] == verdict.unjudged
+        return verdict.unjudged
+
+    assert unjudged(classifier, Budget(max_abs_error=1.0)) == {}
+    without_y = Truth(classifier.outputs, None, classifier.classes)
+    assert unjudged(without_y, Budget()) == {"metric_drop": "metrics of a classifier need y"}
+    numbers = Truth({"predict": np.arange(50.0)})
+    assert unjudged(numbers, Budget()) == {"label_flips": "the pipeline predicts no labels"}
+    names = Truth({"predict": np.arange(50)})
+    assert unjudged(names, Budget(max_abs_error=1.0)).keys() == {"metric_drop", "max_abs_error"}
+    assert unjudged(names, Budget(metric_drop=None)) == {}
+    one = Truth(classifier.outputs, np.full(4000, "no"), classifier.classes)
+    assert unjudged(one, Budget()) == {"roc_auc": "the judged rows have targets of one class alone"}
+    none = Truth(classifier.outputs, np.full(4000, "other"), classifier.classes)
+    assert unjudged(none, Budget()).keys() == {"accuracy", "roc_auc", "balanced_accuracy", "metric_drop"}
+    missing = Truth({"predict": np.arange(50.0)}, np.full(50, np.nan))
+    assert unjudged(missing, Budget())["r2"] == "no target among the judged rows is a finite number"
+
+
+@pytest.mark.parametrize("known", [["no", "yes"], [False, True], [0, 1], [0.0, 2.0]])
+@pytest.mark.parametrize("as_objects", [False, True])
+def test_targets_that_are_no_class_count_for_no_metric(known, as_objects, classifier):
+    """Missing targets, and labels that the pipeline never saw, of every dtype."""
+    labels = np.array(known)
+    yes = classifier.targets == "yes"
+    predicted = labels[(classifier.outputs["predict"] == "yes").astype(int)]
+    targets = labels[yes.astype(int)].astype(object)
+    whole = Truth(classifier.outputs | {"predict": predicted}, targets, labels)
+    targets = targets.copy()
+    targets[:100], targets[100:150], targets[150:200] = None, np.nan, "never seen"
+    if as_objects:
+        predicted, labels = predicted.astype(object), labels.astype(object)
+    truth = Truth(classifier.outputs | {"predict": predicted}, targets, labels)
+    rest = slice(200, None)
+    verdict = judge(truth, truth.outputs, Budget(), intervals=False)
+    score = classifier.outputs["predict_proba"][:, 1]
+    assert verdict.metrics["roc_auc"]["float"] == pytest.approx(roc_auc_score(yes[rest], score[rest]))
+    right = (classifier.outputs["predict"] == classifier.targets)[rest]
+    assert verdict.metrics["accuracy"]["float"] == pytest.approx(right.mean())
+    assert judge(whole, whole.outputs, Budget(), intervals=False).metrics["accuracy"]["float"] == pytest.approx(
+        (classifier.outputs["predict"] == classifier.targets).mean()
+    )
+    each = [(right & (yes[rest] == side)).sum() / (yes[rest] == side).sum() for side in (False, True)]
+    assert verdict.metrics["balanced_accuracy"]["float"] == pytest.approx(np.mean(each))
+
+
+def test_roc_auc_of_several_classes():
+    rng = np.random.default_rng(0)
+    scores, targets = rng.dirichlet(np.ones(3), 500), rng.integers(0, 3, 500)
+    truth = Truth({"predict": scores.argmax(axis=1), "predict_proba": scores}, targets, np.arange(3))
+    found = judge(truth, truth.outputs, Budget(), intervals=False).metrics["roc_auc"]["float"]
+    assert found == pytest.approx(roc_auc_score(targets, scores, multi_class="ovr"))
+    pairs = Truth({"predict": targets, "decision_function": rng.normal(size=(500, 6))}, targets, np.arange(4))
+    assert judge(pairs, pairs.outputs, Budget()).unjudged == {"roc_auc": "the scores are of pairs of classes"}
+
+
+def test_missing_targets_of_a_regressor():
+    y = np.random.default_rng(0).normal(size=300)
+    targets = np.where(np.arange(300) % 3 == 0, np.nan, y + 0.1)
+    verdict = judge(Truth({"predict": y}, targets), {"predict": y + 0.01}, Budget())
+    assert verdict.metrics["r2"]["float"] == pytest.approx(r2_score(targets[1::3], y[1::3]), abs=0.01)
+
+
 # --- margins ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("classes", [2, 4])
 def test_margins_tell_flips_that_counting_few_rows_does_not(classes):
@@ -228,6 +308,23 @@ def test_without_scores_there_is_no_estimate():
     assert estimated_flips(Truth(labels, None, np.array([0, 1])), labels) is None
     pairs = labels | {"decision_function": np.zeros((3, 3))}
     assert estimated_flips(Truth(pairs, None, np.arange(4)), pairs) is None
+
+
+def test_without_labels_that_follow_from_scores_there_is_no_estimate():
+    """Three classes have three pairs; and a label may have a threshold of its own."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(1000, 3))
+    names = np.array(["a", "b", "c"])
+    others = {"predict": names[scores.argmin(axis=1)], "decision_function": scores}
+    assert estimated_flips(Truth(others, None, names), others) is None
+    follow = {"predict": names[scores.argmax(axis=1)], "decision_function": scores}
+    assert estimated_flips(Truth(follow, None, names), follow) == 0
+    low = {"predict": names[(scores[:, 0] > -0.5).astype(int)], "decision_function": scores[:, 0]}
+    assert estimated_flips(Truth(low, None, names[:2]), low) is None
+    near = {"predict": (-scores).argmax(axis=1), "transform": scores}
+    assert estimated_flips(Truth(near), near) == 0
+    merged = {"predict": near["predict"] % 2, "transform": scores}
+    assert estimated_flips(Truth(merged), merged) is None
 
 
 def test_the_estimate_stands_in_for_a_bound_that_few_rows_cannot_give():
