@@ -33,6 +33,8 @@ MEMBER = "model.onnx"
 # and 20,000 rows: logistic regression 1.7, 1.7, 1.6; forest of 100 trees 4.9, 5.0, 5.0; histogram boosting
 # 4.6, 4.0, 4.6.
 CHUNK = 1024
+# The oldest onnxruntime that adds up every forest right: 1.23 answers for some with leaves of other trees.
+OLDEST = (1, 24)
 
 
 class OnnxEngine:
@@ -64,7 +66,7 @@ class OnnxEngine:
     @classmethod
     def open(cls, bundle: Bundle, threads: int) -> OnnxEngine:
         """A session on the bundle's model. Raises EngineNotInstalledError without onnxruntime, EngineError
-        when it is too old.
+        when it is older than ``OLDEST`` or cannot load the model.
         """
         try:
             import onnxruntime
@@ -73,6 +75,7 @@ class OnnxEngine:
                 f"the engine 'onnx' needs onnxruntime, which cannot be imported: {error}",
                 'pip install "edgeml-sdk[onnx]"',
             ) from error
+        _check_version(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -293,6 +296,17 @@ def _json(facts: Mapping[str, str], key: str) -> Any:
     if not isinstance(value, dict):
         raise TypeError(key)
     return value
+
+
+def _check_version(version: str) -> None:
+    """Raises EngineError for an onnxruntime that loads models and answers wrongly; what has no number passes."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise EngineError(
+            f"the engine 'onnx' needs onnxruntime {oldest} or newer and finds {version}, which adds up some forests wrongly",
+            "pip install --upgrade \"edgeml-sdk[onnx]\", or use engine='native'",
+        )
 
 
 def _first_line(error: Exception) -> str:

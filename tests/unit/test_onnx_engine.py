@@ -4,7 +4,9 @@ import math
 import subprocess
 import sys
 import threading
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,7 +24,7 @@ from edgeml.errors import (
 )
 from edgeml.ir import Builder, interpreter
 from edgeml.runtimes import onnx as engine_module
-from edgeml.runtimes.onnx import OnnxEngine
+from edgeml.runtimes.onnx import OLDEST, OnnxEngine
 from edgeml.schema import Column, Schema
 from edgeml.targets.base import About
 from edgeml.targets.onnx import lower
@@ -250,6 +252,24 @@ def test_onnxruntime_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineNotInstalledError, match=r'pip install "edgeml-sdk\[onnx\]"'):
         OnnxEngine.open(bundle_of(program(), SCHEMA), 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("1.23.2", True), ("1.9.0", True), ("0.5", True), ("1.24.0rc1", False), ("1.24.4+cu12", False), ("2.0", False)],
+)
+def test_an_onnxruntime_that_adds_forests_wrongly_is_refused(version, refused, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    if not refused:
+        OnnxEngine.open(bundle_of(program(), SCHEMA), 1)
+        return
+    with pytest.raises(EngineError, match=f"needs onnxruntime 1.24 or newer and finds {version}"):
+        OnnxEngine.open(bundle_of(program(), SCHEMA), 1)
+
+
+def test_the_oldest_onnxruntime_is_the_one_that_pip_is_told_of():
+    needed = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert needed["optional-dependencies"]["onnx"] == [f"onnxruntime>={OLDEST[0]}.{OLDEST[1]}"]
 
 
 def test_a_model_that_cannot_be_read():
