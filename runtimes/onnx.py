@@ -304,7 +304,8 @@ def _check_version(version: str) -> None:
     if found and (int(found[1]), int(found[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(
-            f"the engine 'onnx' needs onnxruntime {oldest} or newer and finds {version}, which adds up some forests wrongly",
+            f"the engine 'onnx' needs onnxruntime {oldest} or newer and finds {version}, "
+            "which adds up some forests wrongly",
             "pip install --upgrade \"edgeml-sdk[onnx]\", or use engine='native'",
         )
 
