@@ -41,7 +41,7 @@ class Halves:
 
 
 def split_sample(source: Source, converted: Converted, mode: str) -> Halves:
-    """Half of the sample's rows for each, drawn at random. Raises SampleError for too few rows, or y that does not fit."""
+    """Half of the sample's rows for each, drawn at random. Raises SampleError for too few rows or a y that misfits."""
     rows = len(source.sample)
     if rows < 2 * MIN_ROWS:
         raise SampleError(

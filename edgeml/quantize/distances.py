@@ -14,6 +14,7 @@ import numpy as np
 from edgeml.ir import Node, Program
 from edgeml.ir.table import Array
 from edgeml.passes import patterns
+from edgeml.quantize.linear import half_codes, whole_codes
 from edgeml.quantize.trace import Trace
 
 
@@ -47,14 +48,7 @@ def quantize_points(trace: Trace, index: int, weights: str) -> tuple[int, Array]
     node = trace.exact.program.nodes[index]
     dtype = node.attrs["weight"].dtype
     weight = node.attrs["weight"].astype(np.float64)
-    size = np.abs(weight).max(axis=0, initial=0.0)
-    if weights == "float16":
-        scale = 2.0 ** np.clip(np.floor(np.log2(np.where(size > 0, size, 1.0))), -100, 100)
-        codes = (weight / scale).astype(np.float16)
-    else:
-        top = np.iinfo(weights).max
-        scale = np.where(size > 0, size / top, 1.0).astype(np.float32).astype(np.float64)
-        codes = np.clip(np.rint(weight / scale), -top, top).astype(weights)
+    codes, scale = half_codes(weight) if weights == "float16" else whole_codes(weight, weights)
     norms = np.square(0.5 * codes.astype(np.float64) * scale).sum(axis=0)
     bias = norms.astype(dtype) if node.attrs["bias"].any() else node.attrs["bias"]
     attrs = {"weight": codes, "scale": scale.astype(dtype), "bias": bias}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeml.ir import Node
-from edgeml.ir.ops_quantised import largest_code
+from edgeml.ir.ops_quantised import dynamic_quantize, fake_quantize, largest_code
 from edgeml.ir.table import Array
 from edgeml.quantize.trace import Trace
 
@@ -25,9 +25,13 @@ _CHOICE_ROWS = 2000
 _IGNORED = 0.01
 # int32 accumulators hold a bias of this many units.
 _BIAS_UNITS = 2.0**30
-_SMALLEST, _LARGEST = 1e-30, 1e30
 # A column that is nearly zero in all calibration rows may be large in another row.
 _MULTIPLIERS = 2.0**-40, 2.0**40
+# What float32 holds, less the room that two multipliers of a scale need: one in front of a layer, one behind it.
+_SMALLEST, _LARGEST = 1e-20, 1e20
+# A bias that is larger than all products by this leaves nothing of them on the grid it asks for.
+_MOST_BIAS = 1e10
+_SCALES = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,20 @@ class _Fit:
 
 def fits(node: Node, form: LinearForm, x: Array) -> str:
     """Why a Linear cannot take the form; '' when it can."""
-    size = np.abs(node.attrs["weight"]).max(initial=0.0)
-    if not np.isfinite(node.attrs["weight"]).all() or not np.isfinite(node.attrs["bias"]).all():
+    size, bias = (float(np.abs(node.attrs[name]).max(initial=0.0)) for name in ("weight", "bias"))
+    if not np.isfinite(size) or not np.isfinite(bias):
         return "its weights are not finite"
-    if size and not _SMALLEST < size < _LARGEST:
+    if (size and not _SMALLEST < size < _LARGEST) or bias > _LARGEST:
         return "its weights are beyond the range of float32"
-    most = np.abs(x).max(initial=0.0)
-    if form.activations != "float" and not np.isfinite(most):
+    if form.activations == "float":
+        return ""
+    most = float(np.abs(x).max(initial=0.0))
+    if not np.isfinite(most):
         return "what it is given is not finite on the calibration rows"
-    if form.activations != "float" and most and not _SMALLEST < most < _LARGEST:
+    if most and not _SMALLEST < most < _LARGEST:
         return "what it is given is beyond the range of float32 on the calibration rows"
+    if form.activations == "static" and size and most and bias > _MOST_BIAS * size * most:
+        return "its bias is too large for a grid of its sums"
     return ""
 
 
@@ -90,7 +98,8 @@ def quantize_linear(trace: Trace, index: int, form: LinearForm) -> int:
     attrs = {"weight": best.codes, "scale": best.scale.astype(dtype), "bias": bias.astype(dtype)}
     value = trace.emit("QuantizedLinear", (x,), attrs, node.origin)
     with np.errstate(all="ignore"):
-        bias = bias + _middle(target.astype(np.float64) - trace.values[value])
+        mended = bias + _middle(target.astype(np.float64) - trace.values[value])
+        bias = np.where(np.abs(mended) <= _LARGEST, mended, bias)
     trace.change(value, attrs | {"bias": _bias(trace, x, bias, best.scale).astype(dtype)})
     return value
 
@@ -105,18 +114,36 @@ def _bias(trace: Trace, x: int, bias: Array, scale: Array) -> Array:
 
 
 def _float16(trace: Trace, node: Node, x: int) -> int:
-    """Weights as float16, in units of a power of two an output so that neither large nor small ones are lost."""
-    weight = node.attrs["weight"].astype(np.float64)
-    size = np.abs(weight).max(axis=0, initial=0.0)
-    exponent = np.floor(np.log2(np.where(size > 0, size, 1.0)))
-    scale = 2.0 ** np.clip(exponent, -100, 100)
-    dtype = node.attrs["weight"].dtype
-    attrs = {
-        "weight": (weight / scale).astype(np.float16),
-        "scale": scale.astype(dtype),
-        "bias": node.attrs["bias"],
-    }
+    codes, scale = half_codes(node.attrs["weight"].astype(np.float64))
+    attrs = {"weight": codes, "scale": scale.astype(node.attrs["weight"].dtype), "bias": node.attrs["bias"]}
     return trace.emit("QuantizedLinear", (x,), attrs, node.origin)
+
+
+# --- codes --------------------------------------------------------------------------------------------------------
+def half_codes(weight: Array) -> tuple[Array, Array]:
+    """float16 codes, and a power of two an output as scale, so that neither large nor small weights are lost."""
+    size = np.abs(weight).max(axis=0, initial=0.0)
+    scale = 2.0 ** np.clip(np.floor(np.log2(np.where(size > 0, size, 1.0))), -100, 100)
+    return (weight / scale).astype(np.float16), scale
+
+
+def whole_codes(
+    weight: Array, dtype: str, *, per_tensor: bool = False, least: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Symmetric codes, and a scale an output, or one for all: numbers that float32 holds, none below ``least``."""
+    top = np.iinfo(dtype).max
+    size = np.abs(weight).max(axis=0, initial=0.0)
+    if per_tensor:
+        size = np.full_like(size, size.max(initial=0.0))
+    scale = np.maximum(np.where(size > 0, size / top, 1.0), least)
+    scale = np.array([_float32_up(s) for s in scale])
+    return np.clip(np.rint(weight / scale), -top, top).astype(dtype), scale
+
+
+def _float32_up(number: float) -> float:
+    """The smallest number of float32 that is not below."""
+    near = np.float32(number)
+    return float(near if float(near) >= number else np.nextafter(near, np.float32(np.inf)))
 
 
 # --- how well a layer can be done ---------------------------------------------------------------------------------
@@ -125,7 +152,10 @@ def _best(x: Array, node: Node, form: LinearForm, free: Array, target: Array) ->
     weight, bias = node.attrs["weight"].astype(np.float64), node.attrs["bias"].astype(np.float64)
     rows, wanted = x[::step].astype(np.float64), target[::step].astype(np.float64)
     size = np.abs(x).max(axis=0, initial=0.0).astype(np.float64)
-    usual = np.sqrt(np.mean(np.square(rows), axis=0)) if form.activations == "float" else size
+    usual = size
+    if form.activations == "float":
+        with np.errstate(over="ignore"):
+            usual = np.sqrt(np.mean(np.square(rows), axis=0))
     tried: list[_Fit] = []
     for alpha in ALPHAS:
         multiplier = _multiplier(weight, usual, size, alpha, free)
@@ -142,11 +172,10 @@ def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, f
     """
     result = np.ones(len(weight))
     largest = np.abs(weight).max(axis=1, initial=0.0)
-    chosen = free & (usual > 0) & (largest > 0)
+    chosen = free & (usual > _SMALLEST) & (usual < _LARGEST) & (largest > _SMALLEST)
     if alpha is None or not chosen.any():
         return result
-    with np.errstate(all="ignore"):
-        wanted = largest[chosen] ** (1 - alpha) / usual[chosen] ** alpha
+    wanted = largest[chosen] ** (1 - alpha) / usual[chosen] ** alpha
     wanted /= np.exp(np.mean(np.log(wanted)))
     level = (largest[chosen] / wanted).max()
     if not free.all() and largest[~free].any():  # those keep 1: the largest weights of both groups shall be alike
@@ -154,28 +183,28 @@ def _multiplier(weight: Array, usual: Array, size: Array, alpha: float | None, f
         level = largest[~free].max()
     result[chosen] = wanted
     # Columns that are zero in every calibration row: whatever their weights are, they shall not set the scale.
-    unseen = free & ~chosen & (largest > 0)
+    unseen = free & (usual <= _SMALLEST) & (largest > 0)
     result[unseen] = largest[unseen] / level
     return np.clip(result, *_MULTIPLIERS).astype(np.float32).astype(np.float64)
 
 
 def _fit(rows: Array, x: Array, weight: Array, bias: Array, multiplier: Array, form: LinearForm, wanted: Array) -> _Fit:
-    grid = None
-    moved = rows * multiplier
+    grid, least = None, np.zeros(len(bias))
     if form.activations == "static":
         grid = _grid(x.min(axis=0) * multiplier, x.max(axis=0) * multiplier, form.bits)
-        moved = _rounded(moved, *grid, form.bits)
-    elif form.activations == "dynamic":
-        size = np.abs(moved).max(axis=1, keepdims=True)
-        step = np.where(size == 0, 1.0, size / largest_code(8))
-        moved = np.rint(moved / step) * step
-    codes, scale = _codes(weight / multiplier[:, None], form, bias, grid)
-    with np.errstate(all="ignore"):
+        least = np.abs(bias) / (grid[0] * _BIAS_UNITS)
+    codes, scale = whole_codes(weight / multiplier[:, None], form.weights, per_tensor=form.per_tensor, least=least)
+    with np.errstate(all="ignore"):  # where activations stay in float they may be of any size
+        moved = rows * multiplier
+        if grid is not None:
+            moved = fake_quantize(moved, *grid, form.bits)
+        elif form.activations == "dynamic":
+            moved = dynamic_quantize(moved, 8)
         off = wanted - ((moved @ codes.astype(np.float64)) * scale + bias)
         off -= _middle(off)
-        squares = np.sort(np.nan_to_num(np.square(off).mean(axis=1), nan=np.inf))
-    kept = max(1, int(len(squares) * (1 - _IGNORED)))
-    return _Fit(multiplier, codes, scale, grid, float(squares[:kept].mean()))
+        squares = np.sort(np.nan_to_num(np.square(off).mean(axis=1), nan=np.inf, posinf=np.inf))
+        kept = max(1, int(len(squares) * (1 - _IGNORED)))
+        return _Fit(multiplier, codes, scale, grid, float(squares[:kept].mean()))
 
 
 def _grid(low: Array, high: Array, bits: int) -> tuple[float, int]:
@@ -186,30 +215,6 @@ def _grid(low: Array, high: Array, bits: int) -> tuple[float, int]:
         return _float32_up(max(-least, most) / top) if max(-least, most) > 0 else 1.0, 0
     scale = _float32_up((most - least) / (2 * top + 1)) if most > least else 1.0
     return scale, int(np.clip(np.rint(-top - 1 - least / scale), -top - 1, top))
-
-
-def _rounded(x: Array, scale: float, zero: int, bits: int) -> Array:
-    top = largest_code(bits)
-    return np.clip(np.rint(x / scale), -top - 1 - zero, top - zero) * scale
-
-
-def _codes(weight: Array, form: LinearForm, bias: Array, grid: tuple[float, int] | None) -> tuple[Array, Array]:
-    """Symmetric codes of the weights and a scale an output."""
-    top = largest_code(16 if form.weights == "int16" else 8)
-    size = np.abs(weight).max(axis=0, initial=0.0)
-    if form.per_tensor:
-        size = np.full_like(size, size.max(initial=0.0))
-    scale = np.where(size > 0, size / top, 1.0)
-    if grid is not None:
-        scale = np.maximum(scale, np.abs(bias) / (grid[0] * _BIAS_UNITS))
-    scale = np.array([_float32_up(s) for s in scale])
-    return np.clip(np.rint(weight / scale), -top, top).astype(form.weights), scale
-
-
-def _float32_up(number: float) -> float:
-    """The smallest number of float32 that is not below."""
-    near = np.float32(number)
-    return float(near if float(near) >= number else np.nextafter(near, np.float32(np.inf)))
 
 
 def _middle(off: Array) -> Array:
@@ -246,7 +251,7 @@ class _BehindRelu(_Slot):
         node = self.trace.graph.node(self.before)
         assert node is not None
         dtype = node.attrs["scale"].dtype
-        scale = (node.attrs["scale"] * multiplier).astype(np.float32).astype(dtype)
+        scale = np.clip(node.attrs["scale"] * multiplier, *_SCALES).astype(np.float32).astype(dtype)
         bias = _bias(self.trace, node.inputs[0], node.attrs["bias"] * multiplier, scale).astype(dtype)
         self.trace.change(self.before, {**node.attrs, "scale": scale, "bias": bias})
         self.trace.recompute(self.x)

@@ -26,6 +26,7 @@ from edgeml.ir.ops_ml import walk
 from edgeml.ir.program import Output
 from edgeml.ir.spec import check
 from edgeml.quantize.budget import Budget
+from edgeml.quantize.forms import LADDERS
 from edgeml.quantize.noise import perturbed
 from edgeml.quantize.search import Search
 from tests.quantize_tools import nodes, problem
@@ -138,6 +139,57 @@ def test_a_layer_that_is_not_finite_or_too_large_stays():
     search = problem(model, X, None).search("int8", ANYTHING)
     assert search.sites[0].forms == (None,)
     assert "beyond the range of float32" in search.sites[0].note
+
+
+X3 = np.random.default_rng(3).normal(size=(200, 3))
+# Weights, bias and rows of a regression, and which activations may be rounded.
+SIZES = {
+    "weights of zero": ([0, 0, 0], 1.0, X3, "static"),
+    "a huge bias": ([1, 1, 1], 1e100, X3, "none"),
+    "a bias beyond the grid of its sums": ([1e-3, 1, 1], 1e15, X3, "dynamic"),
+    "a denormal weight": ([1e-315, 1, 1], 0.0, X3, "static"),
+    "a denormal column": ([1, 1, 1], 0.0, X3 * [1e-320, 1, 1], "static"),
+    "weights near the limit, columns of 45 orders": ([9e19, 9e19, 9e19], 0.0, X3 * [1e-20, 1, 1e18], "static"),
+    "a column of 1e200": ([1, 1, 1], 0.0, X3 * [1e200, 1, 1], "float"),
+    "columns of 1e300": ([1, 1, 1], 0.0, X3 * 1e300, "float"),
+    "equal rows": ([1, 2, 3], 0.0, np.ones((200, 3)), "static"),
+    "rows of zeros": ([1, 2, 3], 5.0, np.zeros((200, 3)), "static"),
+    "rows below zero": ([1, 2, 3], 5.0, -np.abs(X3) - 100, "static"),
+}
+
+
+def _storable(program, layer):
+    """Whether int32 holds the bias of a layer in the units of its int8 sums, else whether float32 does."""
+    bias, source = layer.attrs["bias"], program.node_of(layer.inputs[0])
+    if layer.attrs["weight"].dtype == np.float16:
+        return True
+    if source is None or source.op != "FakeQuantize" or source.attrs["bits"] == 16:
+        return (bias == bias.astype(np.float32)).all()
+    units = bias / (source.attrs["scale"] * layer.attrs["scale"])
+    return np.allclose(units, np.rint(units), rtol=1e-12) and np.abs(units).max() < 2**31
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_numbers_of_every_size(sizes):
+    """No warning and no number that is not finite; what the formats cannot store is left in float, by name."""
+    weights, bias, X, rounded = SIZES[sizes]
+    model = LinearRegression().fit(X3, X3[:, 0])
+    model.coef_, model.intercept_ = np.array(weights, dtype=float), bias
+    found = problem(model, X)
+    rows = found.calibration.columns
+    expected = interpreter.run(found.program, rows)["predict"]
+    for mode in LADDERS:
+        for device in ({}, {"int8_activations": False}, {"per_channel_dynamic": False}):
+            search = found.search(mode, ANYTHING, **device)
+            for candidate in search.path():
+                check(candidate.program)
+                got = interpreter.run(candidate.program, rows)["predict"]
+                assert np.isfinite(got).all()
+                assert np.abs(got - expected).max() <= 0.05 * np.abs(expected).max(), candidate.forms
+                assert all(_storable(candidate.program, n) for n in nodes(candidate.program, "QuantizedLinear"))
+    forms = {f.activations for mode in ("int8", "dynamic") for f in found.search(mode, ANYTHING).sites[0].forms if f}
+    allowed = {"none": set(), "float": {"float"}, "dynamic": {"float", "dynamic"}}
+    assert forms == allowed.get(rounded, {"float", "dynamic", "static"})
 
 
 # --- trees ------------------------------------------------------------------------------------------------------
