@@ -14,6 +14,12 @@ from edgeml.cli import options, output
 from edgeml.errors import InputError
 
 
+def _formats(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    """The formats asked for, commas between them or not; none for "auto"."""
+    names = [name.strip() for part in given for name in part.split(",")]
+    return [] if names == ["auto"] else names
+
+
 @click.command(short_help="Compile a fitted pipeline into one file.")
 @click.argument("pipeline", type=options.FILE)
 @click.option(
@@ -39,8 +45,10 @@ from edgeml.errors import InputError
     "--format",
     "formats",
     multiple=True,
-    help="An artifact to make: native, onnx, tflite. Repeatable; default: all that the target runs and the pipeline "
-    "can be expressed in.",
+    metavar="FORMAT[,…]",
+    callback=_formats,
+    help="Artifacts to make: native, onnx, tflite. Repeatable. Default: all that the target runs and the pipeline "
+    "can be expressed in; of these, one that does not keep the budget is left out.",
 )
 @click.option(
     "--quantize",
@@ -63,7 +71,8 @@ from edgeml.errors import InputError
     metavar="LIMIT=VALUE[,…]",
     callback=budgets.callback,
     help="Limits that a quantised artifact keeps: label_flips (default 0.1%), metric_drop (0.002), max_abs_error, "
-    "max_bytes (13KB, 2MiB), max_latency_us, confidence (95%). `off` lifts one. Repeatable.",
+    "max_bytes (such as 13KB or 2MiB; default: the target's), max_latency_us; and the confidence of the bounds (95%). "
+    "`off` lifts one. Repeatable.",
 )
 @click.option("--name", help="Model name. Default: the stem of the output file.")
 @click.option("--model-version", type=click.IntRange(min=1), help="Model version, from 1; higher is newer.")
@@ -77,7 +86,7 @@ def command(
     data: Path,
     target_path: Path,
     target_column: str | None,
-    formats: tuple[str, ...],
+    formats: list[str],
     quantize: str,
     target: str,
     limits: budgets.Limits | None,
@@ -110,6 +119,7 @@ def command(
 
     if pipeline.resolve() == target_path.resolve() or data.resolve() == target_path.resolve():
         raise InputError(f"--output {target_path} is an input file", "write to another file")
+    budget = _budget(limits, quantize, target)
     estimator = load_pipeline(pipeline, trust)
     with output.progress("compiling") as say:
         say("reading the data", 0.0)
@@ -124,15 +134,16 @@ def command(
             frame,
             y,
             output=target_path,
-            formats=list(formats) or "auto",
+            formats=formats or "auto",
             quantize=quantize,
             target=target,
-            budget=_budget(limits),
+            budget=budget,
             name=name,
             version=model_version,
             sign_with=sign_with,
             progress=say,
         )
+    _say_what_the_target_lacks(target, formats)
     with bundle:
         if as_json:
             output.print_json(summary(bundle))
@@ -140,13 +151,35 @@ def command(
             show(bundle)
 
 
-def _budget(limits: budgets.Limits | None) -> Any:
-    """The budget, or None for the compiler's own."""
+def _budget(limits: budgets.Limits | None, quantize: str, target: str) -> Any:
+    """The budget, or None for the compiler's own. What a device holds is a limit, too, where none is named."""
     if limits is None:
         return None
     from edgeml.quantize.budget import Budget
+    from edgeml.quantize.forms import ROUNDING, check_quantize
+    from edgeml.targets.devices import device
 
-    return Budget(**limits)
+    check_quantize(quantize)
+    if quantize not in ROUNDING:
+        raise InputError(
+            f"--budget limits what rounding may cost, and --quantize {quantize} rounds nothing",
+            f"leave --budget out, or add --quantize with one of: {', '.join(ROUNDING)}",
+        )
+    named: budgets.Limits = {"max_bytes": device(target).default_max_bytes} | limits
+    return Budget(**named)
+
+
+def _say_what_the_target_lacks(target: str, formats: list[str]) -> None:
+    """A format asked for by name is made, whatever the device runs; but whoever named both should know."""
+    from edgeml.targets.devices import device
+
+    profile = device(target)
+    lacking = [name for name in formats if name not in profile.formats]
+    if lacking:
+        output.note(f"note: the target {profile.name} does not run {', '.join(lacking)}; made as --format asks for it")
+
+
+_IN_SUMMARY = ("name", "version", "estimator", "methods", "classes", "quantize", "target", "artifacts", "missing")
 
 
 def summary(bundle: Any) -> dict[str, Any]:
@@ -155,7 +188,7 @@ def summary(bundle: Any) -> dict[str, Any]:
     return {
         "path": str(bundle.path),
         "bytes": Path(bundle.path).stat().st_size,
-        **{key: manifest[key] for key in ("name", "version", "estimator", "methods", "artifacts", "missing")},
+        **{key: manifest[key] for key in _IN_SUMMARY},
         "schema": bundle.schema.to_json(),
         "report": bundle.json("report.json"),
     }

@@ -51,9 +51,12 @@ def show(found: list[Device]) -> None:
         )
         for d in found
     ]
-    output.table("Device profiles", ("target", "formats", "int8", "tflite by", "most", "threads"), rows)
+    output.table("Device profiles", ("target", "formats", "int8", "tflite by", "max size", "threads"), rows)
     output.title("Devices")
     for d in found:
         output.paragraph(f"{d.name}: {'; '.join(part for part in (d.description, d.cpu) if part) or 'no description'}")
     output.line()
-    output.paragraph("int8: whether grids for activations, found in the sample, are tried; most: default of max_bytes")
+    output.paragraph(
+        "int8: whether grids for activations, found in the sample, are tried; max size: what a quantised "
+        "artifact may have where --budget names no max_bytes"
+    )

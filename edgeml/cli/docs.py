@@ -30,7 +30,7 @@ def reference() -> str:
 def _command(command: click.Command, path: str) -> Iterator[str]:
     context = click.Context(command, info_name=path.rpartition(" ")[2])
     if path != "edgeml":
-        arguments = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
+        arguments = [p.make_metavar(context) for p in command.params if isinstance(p, click.Argument)]
         yield f"{'#' * (path.count(' ') + 1)} `{' '.join([path, *arguments])}`\n"
         yield from _prose(command.help or "")
         yield from _options(command)
@@ -39,10 +39,6 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
             child = command.get_command(context, name)
             if child is not None:
                 yield from _command(child, f"{path} {name}")
-
-
-def _metavar(argument: click.Argument) -> str:
-    return (argument.name or "").upper()
 
 
 def _prose(text: str) -> Iterator[str]:

@@ -73,12 +73,14 @@ def _quantization(bundle: Any, plot: Path | None, as_json: bool) -> None:
         if plot.resolve() == Path(bundle.path).resolve():
             raise InputError(f"--plot {plot} is the bundle", "write to another file")
         manifest = bundle.manifest
-        write(report, f"{manifest['name']} version {manifest['version']}", plot)
+        with tables.as_written():
+            write(report, f"{manifest['name']} version {manifest['version']}", plot)
         output.note(f"{plot} is written")
     if as_json:
         output.print_json(report)
     else:
-        tables.show(report)
+        with tables.as_written():
+            tables.show(report)
 
 
 def _describe(bundle: Any, with_program: bool) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _program_text(bundle: Any) -> str | None:
 
 
 def _show(bundle: Any, data: dict[str, Any]) -> None:
-    from edgeml.cli import describe
+    from edgeml.cli import describe, quantization
 
     manifest, sizes = bundle.manifest, data["sizes"]
     output.line(f"{data['path']}  {output.size(data['bytes'])}")
@@ -149,8 +151,9 @@ def _show(bundle: Any, data: dict[str, Any]) -> None:
         output.line(f"  classes: {', '.join(labels)}{more}")
     describe.artifacts(manifest)
     output.table("Members", ("member", "size"), [(name, output.size(count)) for name, count in sizes.items()])
-    describe.quantisation(data["report"])
-    describe.parity(data["report"])
+    with quantization.as_written():
+        describe.quantisation(data["report"])
+        describe.parity(data["report"])
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     output.title("Made with")
     output.paragraph(versions)

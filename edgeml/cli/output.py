@@ -39,8 +39,9 @@ def line(text: str = "") -> None:
 
 def paragraph(text: str) -> None:
     """Text on stdout, indented and broken into lines of at most 80 characters."""
-    for part in textwrap.wrap(printable(text), _WIDTH - 2, break_on_hyphens=False):
-        line(f"  {part}")
+    # A number stays with its percent sign: wrap does not break at a no-break space.
+    for part in textwrap.wrap(printable(text).replace(" %", "\u00a0%"), _WIDTH - 2, break_on_hyphens=False):
+        line("  " + part.replace("\u00a0", " "))
 
 
 def title(text: str) -> None:
@@ -75,7 +76,7 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
             _set(cell, width, at_right) + "  " for cell, width, at_right in zip(row[:-1], widths, right, strict=False)
         )
         last = row[-1] if not right[-1] else _set(row[-1], widths[-1], True)
-        room = max(_WIDTH - cell_len(start), 24)
+        room = max(_WIDTH - cell_len(start), 20)
         first, *more = [last] if right[-1] else textwrap.wrap(last, room, break_on_hyphens=False) or [""]
         line((start + first).rstrip())
         for rest in more:

@@ -7,12 +7,13 @@ that the terminal (here and in describe.py) and the HTML report (quantization_ht
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from edgeml.cli import output
-from edgeml.errors import InputError
+from edgeml.errors import InputError, ManifestError
 
 Report = Mapping[str, Any]
 Row = tuple[output.Cell, ...]
@@ -48,9 +49,25 @@ def of_bundle(bundle: Any) -> Report:
     return report
 
 
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Around whatever reads a report: one that is not as the compiler writes it is the file's fault, not ours."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise ManifestError(f"report.json is malformed: {error!r}", "compile the pipeline again") from error
+
+
 def percent(value: float) -> str:
     """A share for people: 0.04 %."""
     return f"{100 * value:.3g} %"
+
+
+def limit(name: str, value: float) -> str:
+    """A limit of a budget for people: label_flips 0.1 %."""
+    return f"{name} {_limit(name, value)}"
 
 
 def headline(report: Report) -> str:
@@ -66,7 +83,7 @@ def notes(report: Report) -> list[str]:
     if rows:
         parts = [f"{word} on {rows[key]} rows" for key, word in _ROWS if rows.get(key) is not None]
         found.append("; ".join(parts))
-    limits = [f"{key} {_limit(key, v)}" for key, v in (report.get("budget") or {}).items() if v is not None]
+    limits = [limit(key, v) for key, v in (report.get("budget") or {}).items() if v is not None]
     if limits:
         sure = report.get("confidence")
         found.append(f"budget: {', '.join(limits)}" + (f"; bounds at {percent(sure)} confidence" if sure else ""))
@@ -107,13 +124,14 @@ def _at_most(metric: Report) -> float:
 
 def _decimals(value: float | None) -> str:
     """A metric, where null stands for one that is infinite."""
-    return "infinite" if value is None else f"{value:.4f}"
+    # Adding 0 takes the sign from a zero.
+    return "infinite" if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
 def _interval(metric: Report) -> str:
     if metric.get("low") is None or metric.get("high") is None:
         return ""
-    return f"[{metric['low']:.4f}..{metric['high']:.4f}]"
+    return f"[{_decimals(metric['low'])}..{_decimals(metric['high'])}]"
 
 
 def flips(entry: Report) -> str:
@@ -174,7 +192,10 @@ def overview(report: Report) -> Table:
             )
         )
     header = ("format", "float", "quantised", "ratio", "flips", "max error", "kept", "metric drop")
-    return Table(f"Quantisation: {headline(report)}", header, rows)
+    # What no format has is no column: a lossless form has sizes alone.
+    shown = [at for at in range(len(header)) if at < 4 or any(row[at] != "—" for row in rows)]
+    picked = [tuple(row[at] for at in shown) for row in rows]
+    return Table(f"Quantisation: {headline(report)}", tuple(header[at] for at in shown), picked)
 
 
 def _formats(report: Report) -> list[tuple[str, Report]]:
@@ -184,10 +205,10 @@ def _formats(report: Report) -> list[tuple[str, Report]]:
 def _limits(report: Report) -> Table:
     rows: list[Row] = []
     for name, entry in _formats(report):
-        for limit in entry.get("limits") or []:
-            key = str(limit["name"])
-            values = [_limit(key, limit.get(part)) for part in ("measured", "bound", "limit")]
-            rows.append((name, key, *values, verdict(limit.get("kept")), limit.get("note") or ""))
+        for found in entry.get("limits") or []:
+            key = str(found["name"])
+            values = [_limit(key, found.get(part)) for part in ("measured", "bound", "limit")]
+            rows.append((name, key, *values, verdict(found.get("kept")), found.get("note") or ""))
     return Table("Budget", ("format", "limit", "measured", "bound", "allowed", "kept", ""), rows)
 
 
@@ -243,7 +264,7 @@ def _tried(report: Report) -> Table:
     for attempt in report.get("tried") or []:
         what = "; ".join(text for text in (attempt.get("forms"), attempt.get("why")) if text)
         rows.append((verdict(attempt.get("kept")), _optional(attempt, "bytes", output.size), what))
-    return Table("Tried", ("kept", "size", "forms"), rows)
+    return Table("Tried", ("kept", "largest", "forms"), rows)
 
 
 def _optional(found: Report, key: str, read: Callable[[float], str]) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeml.cli import options, output
+from edgeml.cli import options, output, quantization
 from edgeml.errors import VerificationError
 
 
@@ -36,10 +37,12 @@ def command(
     trust: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run the golden rows of a BUNDLE and compare with scikit-learn's answers, which it carries.
+    """Run the golden rows of a BUNDLE and compare with the answers that it carries: scikit-learn's, or where it is
+    quantised its own, as they were when it was compiled.
 
-    With --pipeline and --data, compare with the pipeline itself on those rows as well. The exit code is 1
-    when an answer differs, or when the signature asked for with --public-key is missing or wrong.
+    With --pipeline and --data, compare with the pipeline itself on those rows as well, a quantised bundle inside its
+    budget. The exit code is 1 when an answer differs by more, or when the signature asked for with --public-key is
+    missing or wrong.
 
     \b
     Examples:
@@ -69,7 +72,7 @@ def command(
     if as_json:
         output.print_json(result.to_json())
     else:
-        _show(result)
+        _show(result, _budget(bundle))
 
 
 def as_fitted(estimator: Any, frame: Any) -> Any:
@@ -77,10 +80,26 @@ def as_fitted(estimator: Any, frame: Any) -> Any:
     return frame if getattr(estimator, "feature_names_in_", None) is not None else frame.to_numpy()
 
 
-def _show(result: Any) -> None:
-    output.line(f"{result.path}: the {result.engine} engine gives scikit-learn's answers on this machine")
+def _budget(path: Path) -> Mapping[str, float | None] | None:
+    """The budget of a quantised bundle, None where nothing was rounded. The bundle has been checked by ``verify``."""
+    from edgeml.bundle import open_bundle
+
+    with open_bundle(path) as bundle:
+        report = bundle.json("report.json") if "report.json" in bundle else {}
+        found: Mapping[str, float | None] | None = (report.get("quantization") or {}).get("budget")
+        return found
+
+
+def _show(result: Any, budget: Mapping[str, float | None] | None) -> None:
+    gives = "scikit-learn's answers" if budget is None else "the answers it gave when it was compiled"
+    if budget is not None and result.live is not None:
+        gives += ", and stays inside its budget,"
+    output.line(f"{result.path}: the {result.engine} engine gives {gives} on this machine")
     for title, part in (("Golden rows", result.golden), ("Against the pipeline", result.live)):
         if part is None:
+            continue
+        if budget is not None and part is result.live:
+            _show_within_budget(part, budget)
             continue
         rows = [
             (
@@ -95,3 +114,15 @@ def _show(result: Any) -> None:
         output.table(title, ("method", "rows", "flips", "max rel", "bound"), rows)
         if part.refused:
             output.line(f"  {part.refused} rows that scikit-learn refuses are refused here too")
+
+
+def _show_within_budget(part: Any, budget: Mapping[str, float | None]) -> None:
+    rows: list[tuple[output.Cell, ...]] = []
+    for method, figures in part.methods.items():
+        share = quantization.percent(figures.flips / figures.rows) if figures.rows else None
+        rows.append((method, figures.rows, figures.flips, share, output.short(figures.max_abs)))
+    output.table("Against the pipeline", ("method", "rows", "flips", "share", "max error"), rows)
+    names = ("label_flips", "metric_drop", "max_abs_error")
+    limits = [quantization.limit(name, value) for name in names if (value := budget.get(name)) is not None]
+    if limits:
+        output.paragraph(f"budget: {', '.join(limits)}")

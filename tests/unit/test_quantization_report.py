@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeml.cli import describe, quantization, quantization_plot
-from edgeml.errors import InputError
+from edgeml.errors import InputError, ManifestError
 from edgeml.jsonutil import dumps
 from tests import small_bundle
 from tests.cli_tools import run
@@ -122,7 +122,7 @@ def test_inspect_and_compile_show_the_summary(tmp_path, capsys):
     describe.quantisation({"quantization": LOSSLESS})
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith("Quantisation: lossless format float quantised ratio")
-    assert shown.endswith("native 9.0 kB 2.0 kB 4.5x — — — —")
+    assert shown.endswith("quantised ratio native 9.0 kB 2.0 kB 4.5x")
     for nothing in ({}, {"quantization": {"mode": "none"}}):
         describe.quantisation(nothing)
         assert capsys.readouterr().out == ""
@@ -136,6 +136,39 @@ def test_the_worst_metric_is_the_one_that_may_have_lost_the_most():
     assert quantization.worst_drop(entry) == "r2 0.5000"
     entry["metrics"]["mae"] = {"drop": None, "low": 0.1, "high": None}
     assert quantization.worst_drop(entry) == "mae infinite"
+
+
+def test_a_drop_of_nothing_has_no_sign():
+    entry = {"metrics": {"r2": {"drop": -1e-6, "low": -2e-5, "high": 1e-5}}}
+    assert quantization.worst_drop(entry) == "r2 0.0000 [0.0000..0.0000]"
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("formats.tflite", None),
+        ("formats.tflite.members", {"model.tflite": {"float": 1}}),
+        ("formats.tflite.members", {"model.tflite": {"float": None, "quantized": 1}}),
+        ("formats.tflite.limits", [{"measured": 1}]),
+        ("formats.tflite.methods", {"predict": None}),
+        ("formats", ["tflite"]),
+        ("rows", 7),
+    ],
+)
+def test_a_malformed_report_is_the_fault_of_the_file(tmp_path, part, value):
+    found = report()
+    *above, last = part.split(".")
+    at = found
+    for key in above:
+        at = at[key]
+    at[last] = value
+    path = bundle(tmp_path, found)
+    for options in (["--quantization"], ["--plot", tmp_path / "p.html"]):
+        done = run("inspect", path, *options)
+        assert done.exit_code == ManifestError.exit_code == 2, done.output
+        assert done.stderr.startswith("error: report.json is malformed: ")
+        assert "compile the pipeline again" in done.stderr
+    assert not (tmp_path / "p.html").exists()
 
 
 def test_an_infinite_error_is_not_passed_over():
