@@ -236,7 +236,8 @@ def _fused(w: Writer, node: Node, operand: Single, grid: float) -> ir.Value:
     both = np.float32(grid) * scale
     with np.errstate(all="ignore"):
         steps = np.rint(bias / both.astype(np.float64))
-    if not (np.abs(steps) < 2**31 - 1).all():  # NaN, too
+    largest = np.abs(steps) + 255.0 * np.abs(node.attrs["weight"].astype(np.float64)).sum(axis=0)
+    if not (largest < 2**31 - 1).all():  # NaN, too
         return w.op("Add", w.op("Gemm", operand.value, weight), bias.astype(np.float32))
     none = np.zeros(len(both), np.int32)
     held = w.op("DequantizeLinear", w.stored(steps.astype(np.int32)), w.constant(both), w.stored(none), axis=0)

@@ -13,7 +13,7 @@ JSON, in the TFLite metadata buffer of that name:
                             for each. ``float32`` rounds, ``fill`` replaces NaN, ``find`` gives the position among its
                             numbers (NaN is found, too; -1 for none), ``take`` the number at a position. Cells are
                             float64, or float32 where the raw column is and after ``float32``; true is 1. Without
-                            steps the input is the cell.
+                            steps the input is the cell. Features come out to the digits of float32, ranks exactly.
                             ``edges``, of ranks, after these steps: the place of each column's edges; the input is how
                             many of them are below the cell, one more than all for NaN; null for too many to list.
                             ``codes``, of a column made of one string column, instead: cells, what each becomes (their
@@ -45,7 +45,7 @@ from edgeml.ir.table import Array
 from edgeml.jsonutil import dumps
 from edgeml.schema import MATRIX, Schema
 from edgeml.targets.base import About
-from edgeml.targets.tflite_recipes import Recipe, Recipes
+from edgeml.targets.tflite_recipes import Recipe, Recipes, rounded
 from edgeml.targets.tflite_sources import MOST_STRINGS, Source, sources_of, string_table
 from edgeml.targets.tflite_split import CODES, FEATURES, Cell, Column, Split
 
@@ -156,7 +156,7 @@ class _Columns:
             value = node.inputs[0]
         recipe = None if self.recipes is None else self.recipes.of(value, column.column)
         if recipe is not None:
-            result["how"] = [recipe]
+            result["how"] = [rounded(recipe) if name == FEATURES else recipe]
         elif "edges" in result:
             del result["edges"]  # they mean nothing without the number that is compared with them
         return result

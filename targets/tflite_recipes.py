@@ -39,6 +39,21 @@ class Step:
 Recipe = tuple[Step, ...]
 
 
+def rounded(recipe: Recipe) -> Recipe:
+    """A shorter recipe for a number that float32 holds in the end: its last factors as one, in float32."""
+    factor, kept = 1.0, len(recipe)
+    while kept and recipe[kept - 1].name in ("divide", "multiply"):
+        number = recipe[kept - 1].numbers[0]
+        with np.errstate(all="ignore"):
+            factor = factor * number if recipe[kept - 1].name == "multiply" else float(np.divide(factor, number))
+        kept -= 1
+    with np.errstate(over="ignore"):
+        single = float(np.float32(factor))
+    if kept == len(recipe) or not float(np.finfo(np.float32).tiny) <= abs(single) < np.inf:
+        return recipe
+    return (*recipe[:kept], Step("multiply", (single,)))
+
+
 class Recipes:
     """Recipes of a program's columns. A check is passed over: a row that it refuses has no input."""
 

@@ -337,3 +337,16 @@ def test_a_bias_too_large_for_32_bits():
     weights = narrow(rng, 20, 3) | {"bias": np.array([1e9, -2.0, 3.0])}
     got, want = both(linear("static", weights, 20), ROWS)
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bias_that_leaves_no_room_for_the_sums(sign):
+    """It fits 32 bits by itself; with the products, onnxruntime's sums turned into numbers of the other sign."""
+    b = Builder()
+    x = b.op("FakeQuantize", b.input("X", "float64", 4), scale=0.25, zero_point=0, bits=8)
+    bias = np.full(2, sign * (2.0**31 - 200) / 16)
+    weight = np.full((4, 2), sign * 127, np.int8)
+    y = b.op("QuantizedLinear", x, weight=weight, scale=np.full(2, 0.25), bias=bias)
+    b.output("transform", [y], "matrix", "<f8")
+    got, want = both(b.finish(), np.full((2, 4), 20.0))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
