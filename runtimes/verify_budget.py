@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 
 # A budget that is kept is called broken this seldom.
 _FALSE_ALARM = 1e-3
+# Fewer rows may lie so near each other that their own variance says nothing of the pipeline's.
+_R2_ROWS = 32
 _SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
 
 
@@ -46,10 +48,9 @@ def within_budget(
     """The bound that was applied to a method, and what breaks it.
 
     Flips may be as many as chance makes of the budget's rate; numbers are judged for the method that the budget is
-    about, the first of SCORES.
+    about, the first of _SCORES, their R2 where there are 32 rows or more.
     """
-    labels = expected.dtype.kind != "f" or (method == "predict" and model.manifest["classes"] is not None)
-    if labels:
+    if _is_label(model, method):
         limit = budget["label_flips"]
         flips = int(np.asarray(expected != actual).reshape(len(expected), -1).any(axis=1).sum()) if len(expected) else 0
         if limit is None or method != "predict" or flips <= most_flips(limit, len(expected)):
@@ -58,24 +59,26 @@ def within_budget(
             f"{method}: {flips} of {len(expected)} rows have another label ({100 * flips / len(expected):.3g} %), the "
             f"budget is {100 * limit:.3g} %"
         ]
-    judged = next(
-        (
-            m
-            for m in _SCORES
-            if m in model.manifest["methods"] and not (m == "predict" and model.manifest["classes"] is not None)
-        ),
-        "",
-    )
+    methods = model.manifest["methods"]
+    judged = next((m for m in _SCORES if m in methods and not _is_label(model, m)), None)
     worst, drop = budget["max_abs_error"], budget["metric_drop"]
     if method != judged:
         return 0.0, []
     if worst is not None and not found.max_abs <= worst:
         return worst, [f"{method}: an answer is off by {found.max_abs:.3g}, the budget is {worst:.3g}"]
-    if model.manifest["classes"] is None and drop is not None and len(expected) > 1:
+    labels = "predict" in methods and _is_label(model, "predict")  # numbers beside labels have no R2 to keep
+    if not labels and drop is not None and len(expected) >= _R2_ROWS:
         lost = 1 - r2(expected, actual)
         if not lost <= drop:
             return drop, [f"{method}: R2 against the pipeline is {1 - lost:.5g}, the budget is {1 - drop:.5g}"]
     return worst or 0.0, []
+
+
+def _is_label(model: Model, method: str) -> bool:
+    """Whether a method's cells are labels, to be equal or not, rather than numbers."""
+    manifest = model.manifest
+    labels = method == "predict" and manifest["classes"] is not None
+    return labels or np.dtype(manifest["methods"][method]["dtype"]).kind != "f"
 
 
 def most_flips(rate: float, rows: int) -> int:

@@ -23,6 +23,8 @@ _EQUAL_SUMS = 1e-9
 # Codes of two bytes reach over 15 bits: then a node of the TFLite tables can hold the code of its leaf itself.
 _BITS = {"int8": 8, "int16": 15}
 _FLOAT16_TOP = 2.0**15
+# A scale is a small part of the largest leaf, and twice that leaf is a number still.
+_SMALLEST, _LARGEST = 1e-300, 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def fits(node: Node, form: TreeForm) -> str:
     if not np.isfinite(values).all() or not np.isfinite(base).all():
         return "its leaves are not finite"
     size = np.abs(values).max(initial=0.0)
-    if size and not 1e-300 < size < 1e300:
+    if size and not _SMALLEST < size < _LARGEST:
         return "its leaves are too large or too small for a scale"
     return ""
 
@@ -52,8 +54,8 @@ def quantize_trees(trace: Trace, index: int, form: TreeForm) -> int:
     width, target = len(attrs["base"]), attrs["target"]
     counts = np.bincount(target, minlength=width) if target.size else np.full(width, len(attrs["roots"]))
     if form.leaves == "float16":
-        scale, offset = np.full(width, _power_of_two(attrs["leaf_values"])), np.zeros(width)
-        codes = (attrs["leaf_values"] / scale[0]).astype(np.float16).astype(np.float64)
+        scale, offset = _powers_of_two(attrs, width), np.zeros(width)
+        codes = _scaled(attrs, scale, offset).astype(np.float16).astype(np.float64)
     else:
         scale, offset = _grid(attrs, width, _BITS[form.leaves])
         codes = _feedback(trace.exact.leaves(trace.values[x], attrs), attrs, scale, offset, form)
@@ -163,8 +165,9 @@ def _with_sum(values: Array, wanted: Array) -> Array:
 
 
 # --- float16 ------------------------------------------------------------------------------------------------------
-def _power_of_two(values: Array) -> float:
-    """A scale for all outputs: float16 has the same relative precision over 30 binary orders of magnitude."""
-    size = float(np.abs(values).max(initial=0.0))
-    outside = size > _FLOAT16_TOP or 0 < size < 2.0**-6
-    return float(2.0 ** np.ceil(np.log2(size / _FLOAT16_TOP))) if outside else 1.0
+def _powers_of_two(attrs: Mapping[str, Array], width: int) -> Array:
+    """A scale an output, 1 where that does: float16 has one relative precision over 30 binary orders of magnitude."""
+    low, high = _extremes(attrs, width)
+    size = np.maximum(-low, high)
+    outside = (size > _FLOAT16_TOP) | ((size > 0) & (size < 2.0**-6))
+    return np.asarray(2.0 ** np.where(outside, np.ceil(np.log2(np.where(outside, size, 1.0) / _FLOAT16_TOP)), 0.0))

@@ -19,6 +19,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import edgeml
 from edgeml import errors
+from edgeml.bundle import write_bundle
+from edgeml.jsonutil import dumps
 from edgeml.quantize.forms import ROUNDING
 from edgeml.runtimes.verify_budget import most_flips
 
@@ -78,6 +80,66 @@ def test_verify_sees_another_pipeline(digits, tmp_path):
     other = make_pipeline(StandardScaler(), LogisticRegression(max_iter=50)).fit(X, (y + 1) % 10)
     with pytest.raises(errors.VerificationError, match="another label"):
         edgeml.verify(bundle.path, other, X, engine="native")
+
+
+def _altered(bundle, path, values):
+    """The same bundle with other numbers in its budget, or another budget."""
+    members = {
+        name: bytes(bundle.member(name)) for name in bundle.names if name not in ("manifest.json", "report.json")
+    }
+    report = bundle.json("report.json")
+    budget = report["quantization"]["budget"]
+    report["quantization"]["budget"] = values if not isinstance(values, dict) else budget | values
+    write_bundle(
+        path, {k: v for k, v in bundle.manifest.items() if k != "members"}, members | {"report.json": dumps(report)}
+    )
+    return path
+
+
+def test_verify_follows_the_budget_of_the_report(tmp_path):
+    """Every limit of answers, for labels, for numbers, and for the distances beside labels."""
+    X = _numbers(600)
+    ridge = Ridge().fit(X, X @ np.arange(5))
+    points = KMeans(6, n_init=1, random_state=0).fit(X)
+    none = {"label_flips": None, "metric_drop": None, "max_abs_error": None}
+    for pipeline, broken, named in (
+        (ridge, {"metric_drop": 1e-9}, "predict: R2 against the pipeline is 0.99"),
+        (ridge, {"max_abs_error": 1e-9}, "predict: an answer is off by"),
+        (points, {"max_abs_error": 1e-9}, "transform: an answer is off by"),
+        (ridge, {"label_flips": 0.0}, None),
+        (points, {"metric_drop": 1e-9}, None),
+    ):
+        bundle = compiled(tmp_path, pipeline, X, quantize="int8", formats=["native"])
+        path = _altered(bundle, tmp_path / "other.edgeml", none | broken)
+        if named is None:
+            assert edgeml.verify(path, pipeline, X).passed
+        else:
+            with pytest.raises(errors.VerificationError, match=named):
+                edgeml.verify(path, pipeline, X)
+    for wrong in ("much", {"metric_drop": True}, {"label_flips": "0.1"}):
+        path = _altered(bundle, tmp_path / "other.edgeml", wrong)
+        with pytest.raises(errors.ManifestError, match="budget must be an object of numbers"):
+            edgeml.verify(path, points, X)
+
+
+def test_float_labels_are_labels_to_verify(tmp_path):
+    X = _numbers(600)
+    y = np.where(X[:, 0] > 0, 1.0, 2.0)
+    model = LogisticRegression().fit(X, y)
+    bundle = compiled(tmp_path, model, X, quantize="int8", formats=["native"])
+    assert edgeml.verify(bundle.path, model, X).passed
+    with pytest.raises(errors.VerificationError, match=r"\d+ of 600 rows have another label"):
+        edgeml.verify(bundle.path, LogisticRegression().fit(-X, y), X)
+
+
+def test_a_few_live_rows_raise_no_false_alarm(tmp_path):
+    """Two rows that are alike have next to no variance: R2 of them says nothing."""
+    X = _numbers(400)
+    model = Ridge().fit(X, X[:, 0])
+    bundle = compiled(tmp_path, model, X, quantize="int8", formats=["native"])
+    order = np.argsort(model.predict(X))
+    for first in range(0, 390, 10):
+        assert edgeml.verify(bundle.path, model, X[order[first : first + 2]]).passed
 
 
 def test_flips_that_chance_allows():

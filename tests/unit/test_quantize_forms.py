@@ -254,6 +254,17 @@ def test_half_precision_leaves_of_large_and_small_targets(digits):
         np.testing.assert_allclose(got, expected, rtol=1e-3)
 
 
+def test_outputs_of_other_sizes(digits):
+    """Targets around 1e6 beside others around 1e-6: each output has a scale of its own."""
+    X, y = digits
+    found = problem(RandomForestRegressor(10, max_depth=5, random_state=0).fit(X, np.c_[y * 1e6, y * 1e-6]), X)
+    for mode in ("float16", "int16", "int8"):
+        program = found.smallest(mode, ANYTHING).program
+        expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, program))
+        assert (np.abs(got - expected).max(axis=0) < 0.02 * np.ptp(expected, axis=0)).all()
+    assert found.search("float16").candidate([0]).verdict.kept
+
+
 def test_a_forest_under_isotonic_calibration_stays(digits):
     X, y = digits
     forest = RandomForestClassifier(8, max_depth=4, random_state=0)
