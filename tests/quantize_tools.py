@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from edgeml.converters import to_program
 from edgeml.ir import Program, interpreter
@@ -67,6 +71,14 @@ def problem(pipeline: Any, X: Any, y: Any = None) -> Problem:
     }
     program = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
     return Problem(program, *halves)
+
+
+def network(X: Any, y: Any) -> Problem:
+    """A scaler and two hidden layers, fitted on every other row."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = make_pipeline(StandardScaler(), MLPClassifier((32, 16), random_state=0, max_iter=100)).fit(X[::2], y[::2])
+    return problem(net, X, y)
 
 
 def nodes(program: Program, *ops: str) -> list[Any]:
