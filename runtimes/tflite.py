@@ -57,12 +57,12 @@ class TfliteEngine:
         self._make, self._front, self._schema, self._methods = make, front, schema, methods
         try:
             self._inputs = tuple(facts["inputs"])
-            self._checks: list[dict[str, Any]] = list(facts["checks"])
+            self._checks = [_check(check) for check in facts["checks"]]
             self._rows = max(1, int(facts["rows"]))
             self._outputs = [*facts["outputs"], *([REFUSED] if self._checks else [])]
             self._labels = {m: self._tables(m, facts["outputs"][m].get("labels")) for m in methods}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ManifestError(f"{MEMBER}: malformed metadata: {error!r}", "compile the pipeline again") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _malformed(repr(error)) from None
         self._local = threading.local()
         self._runner()  # what is wrong with the model shows now
 
@@ -82,7 +82,9 @@ class TfliteEngine:
         arguments = _arguments(runtime, threads, dict(options or {}))
         coded = read_program(bundle, FRONT_PROGRAM, FRONT_ARRAYS)
         facts = read_metadata(data, ENTRY, MEMBER)
-        for name in facts.get("inputs", ()):
+        if not isinstance(facts.get("inputs"), dict) or not facts["inputs"]:
+            raise _malformed("there are no inputs")
+        for name in facts["inputs"]:
             if name not in coded.program.outputs:
                 raise ManifestError(f"{FRONT_PROGRAM}: it does not give {name}", "compile the pipeline again")
 
@@ -119,10 +121,12 @@ class TfliteEngine:
             raise self._overflow(values)
         tables = self._labels[method]
         if tables is not None:
-            if values.ndim == 1:
-                values = tables[0][values]
-            else:
-                values = np.stack([table[values[:, k]] for k, table in enumerate(tables)], axis=1)
+            columns = [values] if values.ndim == 1 else values.T
+            try:
+                looked_up = [table[x] for table, x in zip(tables, columns, strict=True)]
+            except (IndexError, ValueError) as error:
+                raise _malformed(f"labels of {method}: {error}") from None
+            values = looked_up[0] if values.ndim == 1 else np.stack(looked_up, axis=1)
         return values.astype(self._methods[method]["dtype"], copy=False)
 
     def _tables(self, method: str, labels: Any) -> list[Array] | None:
@@ -131,6 +135,8 @@ class TfliteEngine:
             return None
         tables = []
         for cells in labels:
+            if not all(isinstance(cell, str | float | int | None) for cell in cells):
+                raise ValueError(f"labels of {method}")
             table = np.empty(len(cells), dtype=object)
             table[:] = cells
             tables.append(table.astype(self._methods[method]["dtype"]))
@@ -146,7 +152,10 @@ class TfliteEngine:
     def _refusal(self, refused: Array, start: int) -> InputError:
         """The error for the first row that a check of the core refuses; ``start`` is the row its chunk begins with."""
         row = int(np.flatnonzero(refused)[0])
-        check = self._checks[int(refused[row]) - 1]
+        number = int(refused[row])
+        if not 1 <= number <= len(self._checks):
+            raise _malformed(f"there is no check {number}")
+        check = self._checks[number - 1]
         if check["op"] == "Require":
             return require_error(start + row, check["message"], check["kind"])
         return OutOfRangeError(
@@ -256,6 +265,17 @@ def _arguments(runtime: Any, threads: int, options: dict[str, Any]) -> dict[str,
     if delegate is not None:
         arguments["experimental_delegates"] = [delegate]
     return arguments
+
+
+def _check(check: Any) -> dict[str, Any]:
+    """An entry of ``checks``. Raises KeyError or TypeError when it does not say what the engine tells the caller."""
+    for key in ("message", "kind") if check["op"] == "Require" else ("what",):
+        check[key]
+    return dict(check)
+
+
+def _malformed(reason: str) -> ManifestError:
+    return ManifestError(f"{MEMBER}: malformed metadata: {reason}", "compile the pipeline again")
 
 
 def _first_line(error: Exception) -> str:

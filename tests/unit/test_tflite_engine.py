@@ -299,6 +299,46 @@ def test_metadata_is_read_without_trust(logistic, frame, tmp_path):
             continue
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        *(
+            ((name,), bad)
+            for name in ("inputs", "outputs", "checks", "rows")
+            for bad in (None, "x", {"a": 1}, [[]], -1.5)
+        ),
+        (("inputs",), {}),
+        (("inputs",), []),
+        *((("outputs", "predict", "labels"), bad) for bad in ([], ["x"], [[]], [["a"]], [[["a"], ["b"]]], 7)),
+        *((("checks",), [bad]) for bad in ({}, {"op": "Require"}, {"op": "CheckFinite"}, 3)),
+    ],
+)
+def test_metadata_of_another_form(logistic, frame, tmp_path, path, wrong, monkeypatch):
+    """A file may be signed and say anything: what cannot be followed is a ManifestError when it is opened or run."""
+    bundle = bundle_of(tmp_path / "m.edgeml", logistic, frame)
+    facts = read_metadata(bytes(bundle.member("model.tflite")), "edgeml", "model.tflite")
+    entry = facts
+    for key in path[:-1]:
+        entry = entry[key]
+    entry[path[-1]] = wrong
+    monkeypatch.setattr("edgeml.runtimes.tflite.read_metadata", lambda *_: facts)
+    columns, rows = read_rows(frame, bundle.schema)
+    if path == ("rows",) and wrong == -1.5:
+        assert len(TfliteEngine.open(bundle, 1).run(columns, rows, ["predict"])["predict"]) == rows
+        return
+    with pytest.raises(ManifestError):
+        TfliteEngine.open(bundle, 1).run(columns, rows, ["predict"])
+
+
+def test_a_refusal_that_no_check_explains(tmp_path):
+    b = Builder()
+    x = b.exp(b.linear(b.input("X", "float64", 2), [[1.0], [0.0]]))
+    b.output("predict", [b.linear(b.check_finite(x, "ridge (Ridge)"), [[2.0]])], "vector", "<f8")
+    engine = engine_of(tmp_path, b.finish(), np.zeros((5, 2)))
+    with pytest.raises(ManifestError, match="there is no check 2"):
+        raise engine._refusal(np.array([0, 2]), 0)
+
+
 def test_a_front_of_another_model(logistic, frame, tmp_path):
     other = bundle_of(tmp_path / "o.edgeml", *forest(frame))
 
