@@ -56,7 +56,8 @@ def _formats(context: click.Context, option: click.Parameter, given: tuple[str, 
     show_default=True,
     help="none; lossless: smaller trees, the same answers to the bit; float16: weights and leaves in 16 bits; dynamic: "
     "int8 weights, activations rounded row by row; int8: int8 weights, and activations on grids found in the sample; "
-    "int16: leaves, weights and activations in 16 bits; auto: the smallest of them that keeps the budget.",
+    "int16: leaves and activations in 16 bits; auto: for every layer and ensemble the smallest of int8, int16 and "
+    "float that keeps the budget.",
 )
 @click.option(
     "--target",

@@ -133,7 +133,8 @@ def _run(target_path: Path, say: output.Say) -> dict[str, Any]:
         with load(made[quantize], engine=engine) as model:
             equal = int((model.predict(held) == labels).sum())
             found = model.predict_proba(held)
-            error = float((np.abs(found - probabilities) / np.maximum(np.abs(probabilities), 1e-12)).max())
+            difference = np.abs(found - probabilities)
+            relative = difference / np.maximum(np.abs(probabilities), 1e-12)
             taken = timing.median_time(partial(model.predict, held), 1)
             one = timing.latency(bench.one_by_one(model, "predict", held), _SECONDS_PER_ONE)
         rows.append(
@@ -141,7 +142,8 @@ def _run(target_path: Path, say: output.Say) -> dict[str, Any]:
                 "engine": engine,
                 "quantize": quantize,
                 "labels_equal": equal,
-                "max_relative_error": error,
+                "max_error": float(difference.max()),
+                "max_relative_error": float(relative.max()),
                 "one_p50_s": one.p50,
                 "rows_per_s": len(held) / taken,
                 "bytes": sizes[quantize][engine],
@@ -191,14 +193,14 @@ def _show(report: dict[str, Any]) -> None:
             (
                 _engine(r["engine"], r.get("quantize", "none")),
                 "—" if mine else f"{r['labels_equal']} of {held}",
-                "—" if mine else output.short(r["max_relative_error"]),
+                "—" if mine else output.short(r["max_error"]),
                 output.seconds(r["one_p50_s"]),
                 "—" if mine else f"{base['one_p50_s'] / r['one_p50_s']:.0f}x",
                 f"{r['rows_per_s']:,.0f}",
                 output.size(r["bytes"]),
             )
         )
-    header = ("engine", "equal labels", "max rel", "one row", "faster", "rows/s", "size")
+    header = ("engine", "equal labels", "max error", "one row", "faster", "rows/s", "size")
     output.table(f"Answers for {held} rows that it has not seen", header, rows)
     for name, reason in report["missing"].items():
         output.paragraph(f"no {name} artifact: {reason}")

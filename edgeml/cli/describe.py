@@ -37,6 +37,8 @@ def quantisation(report: Mapping[str, Any]) -> None:
     found = report.get("quantization") or {}
     if found.get("mode", "none") != "none":
         quantization.summary(quantization.overview(found))
+        for note in quantization.not_judged(found):
+            output.paragraph(note)
 
 
 def parity(report: Mapping[str, Any]) -> None:

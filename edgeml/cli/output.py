@@ -68,7 +68,10 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
     title(heading)
     cells = [[printable("—" if cell is None else cell).replace("\n", " ") for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
-    right = [at > 0 and all(cell == "—" or cell[:1].isdigit() for cell in column) for at, column in enumerate(columns)]
+    right = [
+        at > 0 and all(cell == "—" or cell.lstrip("-")[:1].isdigit() for cell in column)
+        for at, column in enumerate(columns)
+    ]
     lines = [list(header), *cells] if any(header) else cells
     widths = [max(cell_len(row[at]) for row in lines) for at in range(len(header))]
     for row in lines:

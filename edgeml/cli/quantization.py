@@ -90,7 +90,15 @@ def notes(report: Report) -> list[str]:
     times = [f"{name} {e['latency_us']:.3g} us" for name, e in _formats(report) if e.get("latency_us") is not None]
     if times:
         found.append(f"one row, where it was compiled: {', '.join(times)}")
-    return [note for note in found if note]
+    return [note for note in (*found, *not_judged(report)) if note]
+
+
+def not_judged(report: Report) -> list[str]:
+    """A sentence for each limit or metric that the answers do not define; formats have them in common."""
+    reasons: dict[str, str] = {}
+    for _, entry in _formats(report):
+        reasons |= entry.get("not_judged") or {}
+    return [f"{name} is not judged: {why}" for name, why in reasons.items()]
 
 
 _ROWS = (("calibration", "calibrated"), ("judged", "judged"))

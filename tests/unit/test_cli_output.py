@@ -72,6 +72,18 @@ def test_tables_stay_within_80_columns(capsys):
     assert lines[-1] == "  bb     —  x"
 
 
+def test_columns_of_numbers_are_flush_right_negative_ones_too(capsys):
+    output.table("t", ("m", "drop", "note"), [("a", "-0.1", "x"), ("b", "12.3", "y")])
+    assert capsys.readouterr().out.splitlines()[2:] == ["  m  drop  note", "  a  -0.1  x", "  b  12.3  y"]
+    output.table("t", ("m", "drop", ""), [("a", "-1", "x"), ("b", "12.3", "y")])
+    assert "  a    -1  x" in capsys.readouterr().out
+
+
+def test_a_number_stays_with_its_percent_sign(capsys):
+    output.paragraph("x" * 74 + " 95 % sure")
+    assert capsys.readouterr().out.splitlines() == ["  " + "x" * 74, "  95 % sure"]
+
+
 def test_json_has_no_nan():
     assert output.plain({"a": [np.float64("inf"), np.int64(3), float("nan")], 1: b"x"}) == {
         "a": ["inf", 3, "nan"],

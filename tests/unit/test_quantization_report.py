@@ -66,6 +66,7 @@ def report():
                 },
                 "members": {"model.tflite": {"float": 27600, "quantized": 12300}},
                 "latency_us": 12.5,
+                "not_judged": {"log_loss": "no target has the class 3"},
                 "plot": plot_data(),
             }
         },
@@ -98,6 +99,7 @@ def test_every_part_is_shown(tmp_path):
         "calibrated on 4000 rows; judged on 5000 rows",
         "budget: label_flips 0.1 %, max_bytes 13.0 kB, max_latency_us 50 us, metric_drop 0.2 %; bounds at 95 %",
         "one row, where it was compiled: tflite 12.5 us",
+        "log_loss is not judged: no target has the class 3",
         "tflite label_flips 0.04 % 0.092 % 0.1 % yes bound: 95 % one-sided",
         "tflite max_bytes 12.3 kB — 13.0 kB yes",
         "tflite predict 5000 2 0.126 % — — —",
@@ -118,6 +120,7 @@ def test_as_json_it_is_the_report_itself(tmp_path):
 def test_inspect_and_compile_show_the_summary(tmp_path, capsys):
     shown = run("inspect", bundle(tmp_path, report()), "--no-program").stdout
     assert "Quantisation: int8 for cortex-a72" in shown
+    assert "log_loss is not judged" in shown
     assert "mlpclassifier" not in shown
     describe.quantisation({"quantization": LOSSLESS})
     shown = " ".join(capsys.readouterr().out.split())

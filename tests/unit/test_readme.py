@@ -1,9 +1,12 @@
 """The README tells the truth: its examples run, its generated table is current, its commands exist."""
 
 import contextlib
+import dataclasses
 import io
 import re
 
+from edgeml.quantize.budget import Budget
+from edgeml.quantize.forms import QUANTIZE
 from tests.docs import ROOT, rendered
 from tests.unit.test_layout import files
 
@@ -30,6 +33,21 @@ def test_examples_run(tmp_path, monkeypatch):
 def test_every_setting_is_documented():
     code = "".join(path.read_text() for _, path in files("*.py"))
     assert set(re.findall(r"`(EDGEML_[A-Z_]+)`", README)) == set(re.findall(r"EDGEML_[A-Z_]+", code))
+
+
+def _first_column(header):
+    """The first cells of the table with this header, without quotes."""
+    table = README.partition(f"| {header} |")[2].partition("\n\n")[0]
+    return [row.split("|")[1].strip().strip("`").strip('"') for row in table.splitlines()[2:]]
+
+
+def test_every_way_to_quantise_and_every_limit_is_documented():
+    assert _first_column("`quantize=`") == [mode for mode in QUANTIZE if mode != "none"]
+    limits = dataclasses.fields(Budget)
+    assert _first_column("`Budget(…)`, `--budget`") == [limit.name for limit in limits]
+    for limit in limits:
+        shown = re.search(rf"^\| `{limit.name}` \|.*\| ([^|]*) \|$", README, re.M)[1]
+        assert shown.startswith(str(limit.default)) or (limit.default is None and "no limit" in shown)
 
 
 def test_commands_exist():
