@@ -50,7 +50,7 @@ class OnnxEngine:
         try:
             self._outputs: dict[str, list[str]] = _json(facts, "edgeml.outputs")
             self._inputs: dict[str, str] = _json(facts, "edgeml.inputs")
-            self._checks: dict[str, dict[str, Any]] = _json(facts, "edgeml.checks")
+            self._checks = {name: _check(check) for name, check in _json(facts, "edgeml.checks").items()}
             spelled = _json(facts, "edgeml.missing_strings")
             self._none, self._nan = str(spelled["None"]), str(spelled["NaN"])
             self._rows_only = facts.get("edgeml.rows_only")
@@ -296,6 +296,13 @@ def _json(facts: Mapping[str, str], key: str) -> Any:
     if not isinstance(value, dict):
         raise TypeError(key)
     return value
+
+
+def _check(check: Any) -> dict[str, Any]:
+    """An entry of the checks. Raises KeyError, TypeError or ValueError when it does not say what a refusal tells."""
+    if check["op"] == "Require":
+        return dict(check, message=str(check["message"]), kind=str(check["kind"]))
+    return dict(check, width=int(check["width"]), what=str(check["what"]), allow_nan=bool(check["allow_nan"]))
 
 
 def _check_version(version: str) -> None:

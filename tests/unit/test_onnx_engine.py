@@ -1,5 +1,6 @@
 """OnnxEngine: scikit-learn's shapes and dtypes, batches in chunks, every refusal in EdgeML's words."""
 
+import json
 import math
 import subprocess
 import sys
@@ -291,6 +292,17 @@ def test_a_model_that_cannot_be_read():
                 continue  # a model may have neither
             with pytest.raises(ManifestError, match="metadata is malformed"):
                 OnnxEngine.open(bundle, 1)
+
+
+@pytest.mark.parametrize("wrong", [3, "x", [], {}, {"op": "Require"}, {"op": "CheckFinite", "width": None}])
+def test_a_check_that_says_nothing(wrong):
+    bundle = bundle_of(program(), SCHEMA)
+    proto = onnx.load_from_string(bundle.data)
+    entry = next(prop for prop in proto.metadata_props if prop.key == "edgeml.checks")
+    entry.value = json.dumps(dict.fromkeys(json.loads(entry.value), wrong))
+    bundle.data = proto.SerializeToString()
+    with pytest.raises(ManifestError, match="metadata is malformed"):
+        OnnxEngine.open(bundle, 1)
 
 
 def test_import_needs_no_onnxruntime():
