@@ -125,6 +125,7 @@ def cli() -> None:
     \b
     Start with:
       edgeml demo
-      edgeml compile pipeline.skops --data train.csv -o model.edgeml
-      edgeml predict model.edgeml new.csv
+      edgeml compile churn.skops --data train.csv --target-column churned \\
+        -o churn.edgeml
+      edgeml predict churn.edgeml new.csv
     """

@@ -74,7 +74,8 @@ def command(
     \b
     Examples:
       edgeml bench model.edgeml
-      edgeml bench model.edgeml --data test.csv --drop target --pipeline model.skops
+      edgeml bench model.edgeml --data test.csv --drop target \\
+        --pipeline model.skops
     """
     from edgeml.bundle import open_bundle
 

@@ -105,13 +105,15 @@ def command(
     when it is read: give only files you made yourself.
 
     The compiled file is run against scikit-learn on the sample and on awkward rows before it is written. When
-    the two disagree, nothing is written and the exit code is 1. So it is when a quantised artifact does not keep the
-    --budget; the message says what could be reached.
+    the two disagree, nothing is written and the exit code is 1. So it is when no quantised artifact keeps the --budget,
+    or one that --format asks for does not; the message says what could be reached.
 
     \b
     Examples:
-      edgeml compile churn.skops --data train.csv --target-column churned -o churn.edgeml
-      edgeml compile churn.skops --data train.csv -o churn.edgeml --quantize int8 --target cortex-a72 \\
+      edgeml compile churn.skops --data train.csv --target-column churned \\
+        -o churn.edgeml
+      edgeml compile churn.skops --data train.csv --target-column churned \\
+        -o churn.edgeml --quantize int8 --target cortex-a72 \\
         --budget label_flips=0.1%,max_bytes=13KB --budget max_latency_us=50
     """
     from edgeml.cli.data import parse_dtypes, read_frame

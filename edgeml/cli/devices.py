@@ -27,7 +27,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       edgeml devices
       edgeml devices cortex-a7 ./my-board.toml --json
-      edgeml compile churn.skops --data train.csv -o churn.edgeml --target ./my-board.toml
+      edgeml compile churn.skops --data train.csv --target-column churned \\
+        -o churn.edgeml --target ./my-board.toml
     """
     from edgeml.targets.devices import DEVICES, device
 

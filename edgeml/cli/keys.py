@@ -16,7 +16,8 @@ def command() -> None:
     \b
     Example:
       edgeml keys generate release.key
-      edgeml compile churn.skops --data train.csv -o churn.edgeml --sign-with release.key
+      edgeml compile churn.skops --data train.csv --target-column churned \\
+        -o churn.edgeml --sign-with release.key
       edgeml verify churn.edgeml --public-key release.key.pub
     """
 

@@ -56,7 +56,8 @@ def command(
     \b
     Examples:
       edgeml predict model.edgeml new.csv
-      edgeml predict model.edgeml new.parquet --method predict_proba --keep id -o answers.parquet
+      edgeml predict model.edgeml new.parquet --method predict_proba \\
+        --keep id -o answers.parquet
     """
     from edgeml.cli import results
     from edgeml.cli.data import file_format

@@ -47,7 +47,8 @@ def command(
     \b
     Examples:
       edgeml verify model.edgeml
-      edgeml verify model.edgeml --pipeline model.skops --data test.csv --drop target
+      edgeml verify model.edgeml --pipeline model.skops --data test.csv \\
+        --drop target
     """
     from edgeml.runtimes.verify import verify
 

@@ -122,6 +122,7 @@ def test_every_command_has_help_with_an_example(name):
     assert "Example" in done.stdout
     assert f"edgeml {name}" in done.stdout
     assert "--json" in done.stdout or name == "keys"
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_reference_is_current():
