@@ -52,8 +52,9 @@ def parity(report: Mapping[str, Any]) -> None:
         counted = ", ".join(
             f"{count} rows of the {name}" if name == "sample" else f"{count} {name}" for name, count in counts.items()
         )
-        output.line(f"\nParity with scikit-learn: {counted}")
-        output.line("  shapes, dtypes and the rows that are refused agree; numbers are the budget's")
+        output.title("Parity with scikit-learn")
+        output.paragraph(counted)
+        output.paragraph("shapes, dtypes and the rows that are refused agree; numbers are the budget's")
         _leaves(report)
         return
     for where in dict.fromkeys(finding["rows"] for finding in findings):
