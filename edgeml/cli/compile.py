@@ -119,10 +119,11 @@ def command(
     from edgeml.cli.data import parse_dtypes, read_frame
     from edgeml.cli.load_pipeline import load_pipeline
     from edgeml.compiler import compile as compile_pipeline
+    from edgeml.quantize.budget import Budget
 
     if pipeline.resolve() == target_path.resolve() or data.resolve() == target_path.resolve():
         raise InputError(f"--output {target_path} is an input file", "write to another file")
-    budget = _budget(limits, quantize, target)
+    budget = None if limits is None else Budget(**limits)
     estimator = load_pipeline(pipeline, trust)
     with output.progress("compiling") as say:
         say("reading the data", 0.0)
@@ -152,24 +153,6 @@ def command(
             output.print_json(summary(bundle))
         else:
             show(bundle)
-
-
-def _budget(limits: budgets.Limits | None, quantize: str, target: str) -> Any:
-    """The budget, or None for the compiler's own. What a device holds is a limit, too, where none is named."""
-    if limits is None:
-        return None
-    from edgeml.quantize.budget import Budget
-    from edgeml.quantize.forms import ROUNDING, check_quantize
-    from edgeml.targets.devices import device
-
-    check_quantize(quantize)
-    if quantize not in ROUNDING:
-        raise InputError(
-            f"--budget limits what rounding may cost, and --quantize {quantize} rounds nothing",
-            f"leave --budget out, or add --quantize with one of: {', '.join(ROUNDING)}",
-        )
-    named: budgets.Limits = {"max_bytes": device(target).default_max_bytes} | limits
-    return Budget(**named)
 
 
 def _say_what_the_target_lacks(target: str, formats: list[str]) -> None:

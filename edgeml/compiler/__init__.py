@@ -25,7 +25,6 @@ from edgeml.compiler.truths import AWKWARD, Truths, ask_scikit_learn
 from edgeml.parity.check import SAMPLE
 from edgeml.parity.golden_rows import GoldenRows, golden_rows
 from edgeml.quantize import describe
-from edgeml.quantize.budget import Budget
 from edgeml.quantize.forms import ROUNDING
 
 
@@ -115,7 +114,7 @@ def _exact(
     say("checking parity", 0.4)
     verdict = judge_parity(draft, golden, source, converted, truths, options, say)
     draft = verdict.draft
-    budget = options.budget or Budget(max_bytes=options.device.default_max_bytes)
+    budget = options.budget
     if budget.max_bytes is not None or budget.max_latency_us is not None:
         say("measuring size and time", 0.9)
         draft = within_costs(draft, source.part, budget, options)

@@ -62,7 +62,7 @@ def quantise(
     fit, BudgetValueError for a budget of which nothing can be judged, BudgetError when no form keeps the budget, and
     ParityError when an artifact refuses other rows than scikit-learn does.
     """
-    budget = options.budget or Budget(max_bytes=options.device.default_max_bytes)
+    budget = options.budget
     stand_ins = sorted({n.origin or "pipeline" for n in converted.programs.plain.nodes if n.op == "OnnxGraph"})
     if stand_ins:
         raise QuantizeError(
