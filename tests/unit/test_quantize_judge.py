@@ -234,6 +234,15 @@ def test_roc_auc_of_several_classes():
     assert judge(pairs, pairs.outputs, Budget()).unjudged == {"roc_auc": "the scores are of pairs of classes"}
 
 
+def test_roc_auc_of_scores_that_tie():
+    rng = np.random.default_rng(1)
+    score, targets = rng.integers(0, 4, 400) / 4, rng.integers(0, 2, 400)
+    for scores in (score, score[:, None]):
+        truth = Truth({"predict": targets, "decision_function": scores}, targets, np.arange(2))
+        found = judge(truth, truth.outputs, Budget(), intervals=False).metrics["roc_auc"]["float"]
+        assert found == pytest.approx(roc_auc_score(targets, score))
+
+
 def test_missing_targets_of_a_regressor():
     y = np.random.default_rng(0).normal(size=300)
     targets = np.where(np.arange(300) % 3 == 0, np.nan, y + 0.1)
@@ -285,6 +294,17 @@ def test_without_labels_that_follow_from_scores_there_is_no_estimate():
     assert estimated_flips(Truth(near), near) == 0
     merged = {"predict": near["predict"] % 2, "transform": scores}
     assert estimated_flips(Truth(merged), merged) is None
+
+
+def test_margins_of_zero_flip_by_whatever_narrows_them():
+    scores = np.zeros((40, 2))
+    scores[20:] = [0.0, 9.0]
+    truth = Truth({"predict": np.repeat([0, 1], 20), "decision_function": scores}, None, np.arange(2))
+    moved = scores + [[0.1, 0.0]] * (np.arange(40)[:, None] % 4 == 0)
+    assert estimated_flips(truth, truth.outputs) == 0
+    only = Truth({m: a[:20] for m, a in truth.outputs.items()}, None, np.arange(2))
+    assert estimated_flips(only, {"predict": only.outputs["predict"], "decision_function": scores[:20]}) == 0
+    assert estimated_flips(only, {"predict": only.outputs["predict"], "decision_function": moved[:20]}) == 0.25
 
 
 def test_the_estimate_stands_in_for_a_bound_that_few_rows_cannot_give():

@@ -1,15 +1,24 @@
 """How the quantiser rounds a linear map: grids, multipliers of columns, codes, and numbers of every size."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from edgeml.ir import interpreter
 from edgeml.ir.program import Output
 from edgeml.ir.spec import check
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.forms import LADDERS
+from edgeml.quantize.linear import whole_codes
+from edgeml.quantize.search import Search
+from edgeml.quantize.truth import Truth
 from tests.quantize_tools import network, nodes, problem
 
 ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
@@ -101,6 +110,67 @@ def test_a_column_that_calibration_never_saw_sets_no_scale():
         assert np.abs(program.nodes[node.inputs[1] - len(program.inputs)].attrs["value"]).max() < 1e9
 
 
+def test_columns_beside_flags_are_equalised_to_them():
+    """One-hot columns keep their codes; a number beside them of another size gets the multiplier that suits both."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=2000) * 1e-4, "kind": rng.choice(["a", "b", "c"], 2000)})
+    y = 1e4 * frame["x"] + frame["kind"].map({"a": 0.0, "b": 0.3, "c": 1.0})
+    columns = make_column_transformer(("passthrough", ["x"]), (OneHotEncoder(), ["kind"]))
+    found = problem(make_pipeline(columns, LinearRegression()).fit(frame, y), frame, y)
+    for device in ({}, {"int8_activations": False}):
+        program = found.smallest("int8", ANYTHING, **device).program
+        (layer,) = nodes(program, "QuantizedLinear")
+        weights = np.abs(layer.attrs["weight"][:, 0].astype(float))
+        assert weights[0] > 60
+        assert weights[1:].max() > 60
+        assert found.verdict(program).metrics["r2"]["drop"] < 1e-3
+        inputs = [program.node_of(node.inputs[0]) for node in nodes(program, "Mul")]
+        assert not any(node is not None and node.op == "OneHot" for node in inputs)
+
+
+def test_the_bias_takes_in_the_mean_error():
+    """Rounded weights times columns that are never near zero are off by a constant."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(np.array([50.0, -30.0, 70.0, 20.0]), 1.0, (2000, 4))
+    found = problem(LinearRegression().fit(X, X @ [1.0, 0.37, -0.61, 0.253]), X)
+    for mode in ("int8", "dynamic"):
+        program = found.smallest(mode, ANYTHING).program
+        expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, program))
+        assert abs((got - expected).mean()) < 0.1 * (got - expected).std()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_scales_are_numbers_of_float32_that_clip_no_weight(dtype):
+    weight = np.random.default_rng(0).normal(size=(50, 300)) * 10.0 ** np.linspace(-9, 9, 300)
+    codes, scale = whole_codes(weight, dtype)
+    assert (scale == scale.astype(np.float32)).all()
+    assert (scale * np.iinfo(dtype).max >= np.abs(weight).max(axis=0)).all()
+    assert (np.abs(codes * scale - weight) <= 0.500001 * scale).all()
+    least = whole_codes(weight, dtype, least=np.full(300, 1e-3))[1]
+    assert (least == np.maximum(scale, np.float32(1e-3))).all()
+    assert len(set(whole_codes(weight, dtype, per_tensor=True)[1])) == 1
+
+
+@pytest.mark.parametrize("read", ["maximum of 0.1", "shown"])
+def test_only_a_relu_that_one_layer_reads_is_moved_into(mlp, read):
+    """relu(a * x) = a * relu(x) holds of a maximum with zero, and of nothing that is read elsewhere too."""
+    program = mlp.program
+    relu = nodes(program, "Maximum")[0]
+    if read == "shown":
+        at = len(program.inputs) + program.nodes.index(relu)
+        program = program.with_outputs([*program.outputs.values(), Output("transform", (at,), "matrix", "float64")])
+    else:
+        at = relu.inputs[1] - len(program.inputs)
+        moved = replace(program.nodes[at], attrs={"value": np.full_like(program.nodes[at].attrs["value"], 0.1)})
+        program = replace(program, nodes=(*program.nodes[:at], moved, *program.nodes[at + 1 :]))
+    columns = mlp.calibration.columns
+    expected = interpreter.run(program, columns)
+    search = Search(program, columns, Truth(expected), ANYTHING, "int8")
+    got = interpreter.run(search.candidate([0] * search.groups).program, columns)
+    for method in expected.keys() - {"predict"}:
+        assert np.abs(got[method] - expected[method]).mean() < 0.02 * np.abs(expected[method]).max(), method
+
+
 def test_multipliers_behind_relu_cost_nothing(mlp):
     program = mlp.smallest("int8", ANYTHING, int8_activations=False).program
     assert len(nodes(program, "Mul")) <= 1  # in front of the first layer, where nothing can take it in
@@ -123,6 +193,7 @@ SIZES = {
     "weights of zero": ([0, 0, 0], 1.0, X3, "static"),
     "a huge bias": ([1, 1, 1], 1e100, X3, "none"),
     "a bias beyond the grid of its sums": ([1e-3, 1, 1], 1e15, X3, "dynamic"),
+    "a bias that int32 has no units for": ([1, 1, 1], 1e8, X3, "static"),
     "a denormal weight": ([1e-315, 1, 1], 0.0, X3, "static"),
     "a denormal column": ([1, 1, 1], 0.0, X3 * [1e-320, 1, 1], "static"),
     "weights near the limit, columns of 45 orders": ([9e19, 9e19, 9e19], 0.0, X3 * [1e-20, 1, 1e18], "static"),
@@ -130,6 +201,7 @@ SIZES = {
     "columns of 1e300": ([1, 1, 1], 0.0, X3 * 1e300, "float"),
     "equal rows": ([1, 2, 3], 0.0, np.ones((200, 3)), "static"),
     "rows of zeros": ([1, 2, 3], 5.0, np.zeros((200, 3)), "static"),
+    "rows above zero": ([1, 2, 3], 5.0, np.abs(X3) + 100, "static"),
     "rows below zero": ([1, 2, 3], 5.0, -np.abs(X3) - 100, "static"),
 }
 
