@@ -18,6 +18,7 @@ from edgeml.ir import interpreter
 from edgeml.ir.ops_ml import walk
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.noise import perturbed
+from edgeml.quantize.trees import _with_sum
 from tests.quantize_tools import network, nodes, problem
 
 ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
@@ -60,6 +61,32 @@ def test_leaves_are_codes_and_splits_stay(make, mode, limit, digits):
     error = np.abs(got[score] - expected[score]).max()
     spread = np.ptp(expected[score])
     assert 0 < error < (0.03 if mode == "int8" else 2e-4) * spread
+
+
+@pytest.mark.parametrize("mode", ["int8", "int16"])
+def test_probabilities_add_up_to_one(mode, digits):
+    X, y = digits
+    found = problem(RandomForestClassifier(30, max_depth=6, random_state=0).fit(X, y), X)
+    program = found.smallest(mode, ANYTHING).program
+    for half in (found.calibration, found.held):
+        np.testing.assert_allclose(interpreter.run(program, half.columns)["predict_proba"].sum(axis=1), 1, atol=1e-12)
+
+
+def test_rows_are_rounded_to_their_sum():
+    wanted = np.array([[0.2, 0.3, 0.5], [1.4, 1.4, 0.2], [-0.5, 0.25, 0.25], [1.0, 2.0, 3.0]])
+    rng = np.random.default_rng(0)
+    for moved in (wanted, wanted + rng.uniform(-0.5, 0.5, wanted.shape), wanted + 3.0, wanted - 3.0):
+        codes = _with_sum(moved, wanted)
+        assert (codes == np.rint(codes)).all()
+        np.testing.assert_array_equal(codes.sum(axis=1), np.rint(wanted.sum(axis=1)))
+        assert (np.abs(codes - wanted) <= 2).all()
+
+
+def test_sums_that_need_no_offset_get_none(digits):
+    X, y = digits
+    found = problem(RandomForestRegressor(5, max_depth=4, random_state=0).fit(X, y), X)
+    assert not nodes(found.smallest("float16", ANYTHING).program, "Add")
+    assert len(nodes(found.smallest("int8", ANYTHING).program, "Add")) == 1
 
 
 def test_error_feedback_beats_plain_rounding(digits):

@@ -110,6 +110,19 @@ def test_a_column_that_calibration_never_saw_sets_no_scale():
         assert np.abs(program.nodes[node.inputs[1] - len(program.inputs)].attrs["value"]).max() < 1e9
 
 
+def test_one_odd_row_decides_neither_bias_nor_multipliers():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 4))
+    model = LinearRegression().fit(X, X @ [1.0, 0.37, -0.61, 0.253])
+    for odd in ([1e6, 0, 0, 0], [3e3, 2e3, -4e3, 5e3]):
+        X[0] = odd
+        found = problem(model, X)
+        program = found.smallest("int8", ANYTHING, int8_activations=False).program
+        expected, got = (interpreter.run(p, found.held.columns)["predict"] for p in (found.program, program))
+        assert np.abs(got - expected).max() < 0.01
+        assert abs((got - expected).mean()) < 1e-3
+
+
 def test_columns_beside_flags_are_equalised_to_them():
     """One-hot columns keep their codes; a number beside them of another size gets the multiplier that suits both."""
     rng = np.random.default_rng(0)

@@ -69,6 +69,13 @@ def test_a_group_comes_down_as_far_as_it_goes(mlp):
     assert search._trimmed(search.candidate([2, 0, 1]), {(1, 0, 1)}).levels == (2, 0, 0)
 
 
+def test_what_saves_no_bytes_is_not_lowered(mlp):
+    """int8 weights take as many bytes beside float activations as beside rounded ones, and are more exact."""
+    search = mlp.search("int8", ANYTHING)
+    middle = search.candidate([1, 1, 1])
+    assert search._trimmed(middle) is middle
+
+
 def test_rows_that_memory_holds(mlp, monkeypatch):
     """Calibration rows are thinned where the values of the program, leaves of its trees among them, are many."""
     from edgeml.quantize import search
