@@ -158,6 +158,8 @@ def test_labels_are_those_of_the_nearest_point(mode):
     """Both formulas of k-means, the one for labels and the one for distances, round the same points."""
     X, _ = load_digits(return_X_y=True)
     found = problem(KMeans(9, n_init=1, random_state=0).fit(X), X)
+    search = found.search(mode, ANYTHING)
+    assert {form.activations for site in search.sites for form in site.forms} == {"float"}
     answers = interpreter.run(found.smallest(mode, ANYTHING).program, found.held.columns)
     np.testing.assert_array_equal(answers["predict"], answers["transform"].argmin(axis=1))
 

@@ -1,6 +1,7 @@
 """The path between the smallest and the most exact form: which steps it takes, and none of them twice."""
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from edgeml.ir import interpreter
 from edgeml.quantize.budget import Budget
-from edgeml.quantize.search import Search
+from edgeml.quantize.search import Candidate, Search
 from tests.quantize_tools import network, problem
 
 ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
@@ -67,6 +68,19 @@ def test_a_group_comes_down_as_far_as_it_goes(mlp):
     trimmed = search._trimmed(search.candidate([2, 0, 1]))
     assert trimmed.levels == (0, 0, 0)
     assert search._trimmed(search.candidate([2, 0, 1]), {(1, 0, 1)}).levels == (2, 0, 0)
+
+
+def test_a_step_mends_most_for_its_bytes(mlp):
+    search = mlp.search("int16", Budget(label_flips=None, metric_drop=None, max_abs_error=0.0))
+    first, second, *_ = search.path()
+    raised = [search.candidate(levels) for levels in ([1, 0, 0], [0, 1, 0], [0, 0, 1])]
+    gains = [(first.verdict.error**2 - one.verdict.error**2) / (1 + (one.bytes - first.bytes) / 4096) for one in raised]
+    assert len(set(gains)) == 3
+    assert second.levels == raised[int(np.argmax(gains))].levels
+    dear = Candidate((1,), first.program, first.verdict, [{"bytes": {"quantized": first.bytes + 4096}}])
+    dear.verdict = raised[0].verdict
+    cheap = replace(dear, ops=first.ops)
+    assert search._gain(first, cheap)[1] == pytest.approx(2 * search._gain(first, dear)[1])
 
 
 def test_what_saves_no_bytes_is_not_lowered(mlp):
