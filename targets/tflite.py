@@ -80,8 +80,10 @@ def _raw(model: Model, program: Program, labels: Mapping[str, Any]) -> dict[str,
         if entry.type.dtype == "string":
             return {"reason": f"column {entry.name} holds strings"}
     for node in program.nodes:
-        if node.op == "FakeQuantize":
-            return {"reason": f"step {node.origin or '?'} rounds to a grid, to the same step only behind float64"}
+        if node.op in ("FakeQuantize", "DynamicQuantize", "QuantizedLinear"):
+            return {
+                "reason": f"step {node.origin or '?'} is quantised, and a second graph would take a kilobyte or two"
+            }
         if node.op in (*TREES, "Rank"):
             return {"reason": f"step {node.origin or '?'} compares with thresholds, exactly only in float64"}
     try:

@@ -102,6 +102,7 @@ def judge_budget(
             try:
                 model = models[name] = stack.enter_context(load(trial, engine=name))
                 answers = model._engine.run(rows.columns, rows.truth.rows, tuple(rows.truth.outputs))
+                between = _between(model, rows)
             except (EngineError, OutOfRangeError) as error:
                 if not _may_go(name, draft, options):
                     raise
@@ -111,6 +112,8 @@ def judge_budget(
                 structural[name] = [f"judged rows: {error.cause}"]
                 continue
             verdict = judge_answers(rows.truth, answers, budget)
+            if rows.near is not None and between is not None:
+                verdict.limits.append(rows.near.limit(between, budget))
             verdict.limits += costs(draft, name, model, rows.sample, budget)
             result.formats[name] = verdict.to_json() | {"plot": plot_data(rows.truth, answers)}
             latency = next((limit.measured for limit in verdict.limits if limit.name == "max_latency_us"), None)
@@ -145,6 +148,12 @@ def judge_budget(
         if result.hopeless and result.without_failing is not None:
             return result.without_failing
     return result
+
+
+def _between(model: Model, rows: Part) -> Array | None:
+    """Labels of the rows between the judged ones; None where none were made."""
+    near = rows.near
+    return None if near is None else model._engine.run(near.columns, len(near.labels), ("predict",))["predict"]
 
 
 def rounded_otherwise(program: Program, golden: GoldenRows) -> list[dict[str, Array]]:

@@ -6,7 +6,9 @@ whose score overflows, is in neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,10 @@ from edgeml.compiler.source import SEED, Converted, Source
 from edgeml.errors import SampleError
 from edgeml.ir.table import Array
 from edgeml.parity.check import overflowed
+from edgeml.parity.truth import Truth as RowsTruth
 from edgeml.parity.truth import ask
-from edgeml.quantize.budget import MIN_ROWS
+from edgeml.quantize.budget import MIN_ROWS, Budget
+from edgeml.quantize.near import Near, mixtures
 from edgeml.quantize.truth import Truth
 from edgeml.runtimes.frames import read_rows
 from edgeml.sample import Sample
@@ -27,11 +31,15 @@ JUDGED_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Part:
-    """Rows as the caller gave them and as raw columns, with scikit-learn's answers."""
+    """Rows as the caller gave them and as raw columns, with scikit-learn's answers.
+
+    ``near``: rows between them, where labels are limited.
+    """
 
     sample: Sample
     columns: dict[str, Array]
     truth: Truth
+    near: Near | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Halves:
     judged: Part
 
 
-def split_sample(source: Source, converted: Converted, mode: str) -> Halves:
+def split_sample(source: Source, converted: Converted, mode: str, budget: Budget) -> Halves:
     """Half of the sample's rows for each, drawn at random. Raises SampleError for too few rows or a y that misfits."""
     rows = len(source.sample)
     if rows < 2 * MIN_ROWS:
@@ -60,7 +68,53 @@ def split_sample(source: Source, converted: Converted, mode: str) -> Halves:
                 f"the sample has {len(part.sample)}",
                 "pass more rows, or rows without what the pipeline refuses",
             )
+        different = _different(part.columns)
+        if different < MIN_ROWS:
+            raise SampleError(
+                f"quantize={mode!r} needs {MIN_ROWS} different rows to {use} on; those of the sample are {different}, "
+                "repeated",
+                "pass raw training rows as they are, thousands of them where there are that many",
+            )
+    if budget.label_flips is not None:
+        calibration, judged = (_with_near(part, source.pipeline) for part in (calibration, judged))
     return Halves(calibration, judged)
+
+
+def _different(columns: Mapping[str, Array]) -> int:
+    """How many different rows there are; missing cells are equal."""
+    import pandas as pd
+
+    parts = [pd.DataFrame(np.asarray(cells)) for cells in columns.values()]
+    return len(pd.concat(parts, axis=1).drop_duplicates()) if parts else 0
+
+
+def _with_near(part: Part, pipeline: Any) -> Part:
+    """The part with rows between its own, where scikit-learn predicts labels."""
+    if "predict" not in part.truth.outputs or not part.truth.is_label("predict"):
+        return part
+    rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
+    mixed = part.sample.take(rows)
+    others = part.sample.take(neighbours)
+    if part.sample.is_frame:
+        # The columns a program reads are those that tell neighbours; the others stay with their row.
+        for at, name in enumerate(part.columns):
+            place = list(map(str, mixed.columns)).index(name)
+            label = mixed.columns[place]
+            mixed[label] = mixed[label].where(~taken[:, at], others[label])
+    else:
+        mixed = np.where(taken, others, mixed)
+    sample = Sample(mixed, part.sample.schema)
+    asked = ask(pipeline, sample, ("predict",), like=_only_predict(part))
+    answered = Sample(sample.take(asked.answered), sample.schema)
+    if not len(answered):
+        return part
+    columns = read_rows(answered.rows, sample.schema)[0]
+    return replace(part, near=Near(columns, asked.outputs["predict"], sample.schema))
+
+
+def _only_predict(part: Part) -> RowsTruth:
+    """What an answer looks like, for rows that may all be refused."""
+    return RowsTruth({"predict": part.truth.outputs["predict"]}, np.zeros(part.truth.rows, dtype=bool), "")
 
 
 def _part(source: Source, converted: Converted, chosen: Array) -> Part:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from edgeml.compiler.budget_judge import Judged, far, judge_budget
 from edgeml.compiler.calibration import Halves, split_sample
 from edgeml.compiler.draft import make_draft
@@ -71,13 +73,14 @@ def quantise(
             "use quantize='none', or a supported estimator in its place (README, supported estimators)",
         )
     say("calibrating", 0.3)
-    halves = split_sample(source, converted, options.quantize)
+    halves = split_sample(source, converted, options.quantize, budget)
     search = Search(
         converted.programs.plain,
         halves.calibration.columns,
         halves.calibration.truth,
         budget,
         options.quantize,
+        near=halves.calibration.near,
         int8_activations=options.device.int8,
         per_channel_dynamic=options.device.per_channel_dynamic,
     )
@@ -102,7 +105,7 @@ def quantise(
         if judged.kept:
             walk.note(candidate, "", 0.0, judged.largest)
             return _quantised(candidate, judged, plain, walk, halves, budget, options)
-        if judged.hopeless:
+        if judged.hopeless and candidate.bytes > (budget.max_bytes or np.inf):
             raise BudgetError(
                 f"the smallest {options.quantize} form that keeps the answers ({candidate.forms}) is over the budget: "
                 f"{judged.why}",
@@ -146,7 +149,7 @@ def _promising(search: Search, walk: _Walk) -> Iterator[Candidate]:
 
 def answered_by(candidate: Candidate, golden: GoldenRows) -> GoldenRows:
     """Golden rows whose answers are the quantised program's: a device must repeat those, to the grid's last step."""
-    keep = ~far(golden.columns, len(golden.refused)) | golden.refused
+    keep = ~far(golden.columns, len(golden.refused))
     columns = {name: cells[keep] for name, cells in golden.columns.items()}
     refused = golden.refused[keep]
     answered = {name: cells[~refused] for name, cells in columns.items()}

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -49,7 +48,7 @@ class Budget:
                 continue
             if not _is_number(value):
                 raise BudgetValueError(f"the budget's {name}={value!r} is not a number", f"use {_EXAMPLES[name]}")
-            if math.isinf(value) and value > 0:
+            if _plain(value) > 1e300:
                 raise BudgetValueError(f"the budget's {name}={value!r} limits nothing", f"use {name}=None for no limit")
             object.__setattr__(self, name, _plain(value))
             low_open = name in ("max_bytes", "max_latency_us")

@@ -37,10 +37,10 @@ LEAVES_HALF = TreeForm("float16 leaves", "float16")
 # nothing and are not here.
 LADDERS: Mapping[str, Mapping[str, tuple[Form, ...]]] = {
     "float16": {"Linear": (HALF,), "TreeEnsemble": (LEAVES_HALF,)},
-    "dynamic": {"Linear": (DYNAMIC8, WEIGHTS8, WEIGHTS16), "TreeEnsemble": (LEAVES8, LEAVES16)},
-    "int8": {"Linear": (STATIC8, WEIGHTS8, WEIGHTS16), "TreeEnsemble": (LEAVES8, LEAVES16)},
+    "dynamic": {"Linear": (DYNAMIC8, WEIGHTS8, WEIGHTS16), "TreeEnsemble": (LEAVES8, LEAVES16, LEAVES_HALF)},
+    "int8": {"Linear": (STATIC8, WEIGHTS8, WEIGHTS16), "TreeEnsemble": (LEAVES8, LEAVES16, LEAVES_HALF)},
     "int16": {"Linear": (STATIC16, WEIGHTS16), "TreeEnsemble": (LEAVES16,)},
-    "auto": {"Linear": (STATIC8, WEIGHTS8, WEIGHTS16, None), "TreeEnsemble": (LEAVES8, LEAVES16, None)},
+    "auto": {"Linear": (STATIC8, WEIGHTS8, WEIGHTS16, None), "TreeEnsemble": (LEAVES8, LEAVES16, LEAVES_HALF, None)},
 }
 ROUNDING = tuple(LADDERS)
 QUANTIZE = ("none", "lossless", *ROUNDING)

@@ -22,6 +22,8 @@ from edgeml.quantize.statistics import bootstrap, can_show, rate_bound
 from edgeml.quantize.truth import Truth
 
 PLOT_POINTS = 400
+# The largest error of other rows, in units of the largest among some rows or thousands of them.
+_MANY, _MORE_OF_FEW, _MORE_OF_MANY = 3000, 1.5, 1.2
 # An estimate of flips counts this many times where it stands in for a bound.
 _CAUTION = 2.0
 _BINS = 40
@@ -136,7 +138,8 @@ def judge(truth: Truth, actual: Mapping[str, Array], budget: Budget, *, interval
         if budget.max_abs_error is not None:
             note = f"of {truth.score}, the largest of {rows} rows"
             worst = np.inf if figures["max_abs"] is None else figures["max_abs"]
-            verdict.limits.append(Limit("max_abs_error", worst, budget.max_abs_error, None, note))
+            bound = worst * (_MORE_OF_FEW if rows < _MANY else _MORE_OF_MANY)
+            verdict.limits.append(Limit("max_abs_error", worst, budget.max_abs_error, bound, note))
     judged = {limit.name for limit in verdict.limits}
     for name in ANSWER_LIMITS:
         if getattr(budget, name) is not None and name not in judged:
@@ -225,7 +228,7 @@ def _metrics(truth: Truth, actual: Mapping[str, Array], budget: Budget, verdict:
             "high": finite(high),
         }
         if budget.metric_drop is not None and metric.limited:
-            note = f"of {metric.name.replace('_', ' ')}"
+            note = f"of {metric.name if ' ' in metric.name else metric.name.replace('_', ' ')}"
             if intervals and np.isfinite(high):
                 note += f", {100 * budget.confidence:.4g} % one-sided bound {high:+.2g}"
             verdict.limits.append(Limit("metric_drop", drop, budget.metric_drop, None, note))
@@ -242,7 +245,7 @@ def _why_unjudged(truth: Truth, name: str) -> str:
     if name == "max_abs_error":
         return "no method gives numbers"
     if truth.classes is not None and truth.targets is None:
-        return "metrics of a classifier need y"
+        return "metrics of a classifier without scores need y"
     return "none is defined for this pipeline and these rows"
 
 

@@ -23,6 +23,12 @@ ALPHAS: tuple[float | None, ...] = (None, 0.0, 0.25, 0.5, 0.75, 1.0)
 # Rows that the choice is made on, and the share of the largest errors that it ignores: one odd row decides nothing.
 _CHOICE_ROWS = 2000
 _IGNORED = 0.01
+# Fewer rows leave the range of a column to chance: the next row is beyond that of n rows with a chance of 2 / (n + 1).
+STATIC_ROWS = 200
+# A column counts as stuck where its one value is this large, in units of a usual column.
+_STUCK = 0.5
+# Three of 15 bits, for rows beyond the range of the calibration rows.
+_HEADROOM16 = 8.0
 # int32 accumulators hold a bias of this many units.
 _BIAS_UNITS = 2.0**30
 # A column that is nearly zero in all calibration rows may be large in another row.
@@ -73,8 +79,26 @@ def fits(node: Node, form: LinearForm, x: Array) -> str:
         return "what it is given is not finite on the calibration rows"
     if most and not _SMALLEST < most < _LARGEST:
         return "what it is given is beyond the range of float32 on the calibration rows"
+    if form.activations == "static" and (why := _unsettled(node, form, x)):
+        return why
     if form.activations == "static" and size and most and bias > _MOST_BIAS * size * most:
         return "its bias is too large for a grid of its sums"
+    return ""
+
+
+def _unsettled(node: Node, form: LinearForm, x: Array) -> str:
+    """Why the calibration rows do not tell the range of what a layer is given; '' when they do."""
+    if len(x) < STATIC_ROWS:
+        return f"{len(x)} calibration rows are too few for the range of activations"
+    # A column that was constant in training is 0 behind its scaler, one that was nearly so (a pixel that is seldom lit)
+    # near 0; one that is constant here alone is anything, and other rows leave its range.
+    low, high = x.min(axis=0), x.max(axis=0)
+    usual = np.sqrt(np.mean(np.square(x), axis=0))
+    typical = float(np.median(usual[low < high])) if (low < high).any() else 0.0
+    read = np.abs(node.attrs["weight"]).max(axis=1, initial=0.0) > 0
+    stuck = read & (low == high) & (low != 1) & (np.abs(low) > _STUCK * typical)
+    if stuck.any():
+        return "a column that it reads is the same in every calibration row, but not in training"
     return ""
 
 
@@ -212,7 +236,8 @@ def _grid(low: Array, high: Array, bits: int) -> tuple[float, int]:
     top = largest_code(bits)
     least, most = min(0.0, float(low.min(initial=0.0))), max(0.0, float(high.max(initial=0.0)))
     if bits == 16:  # symmetric, as int16 activations are in every runtime
-        return _float32_up(max(-least, most) / top) if max(-least, most) > 0 else 1.0, 0
+        size = _HEADROOM16 * max(-least, most)
+        return _float32_up(size / top) if size > 0 else 1.0, 0
     scale = _float32_up((most - least) / (2 * top + 1)) if most > least else 1.0
     return scale, int(np.clip(np.rint(-top - 1 - least / scale), -top - 1, top))
 

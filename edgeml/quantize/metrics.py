@@ -34,24 +34,38 @@ def dropped(first: float, second: float) -> float:
     """How much less the second is. Of R2 below 0, a share of the variance that is left unexplained: where a row of 1e6
     makes R2 -1e10, a difference of 1e-6 of that is no drop.
     """
+    if first == second:
+        return 0.0
     drop = (first - second) / max(1.0, 1.0 - first)
     return drop if np.isfinite(drop) else np.inf
 
 
 def metrics_of(truth: Truth, actual: Mapping[str, Array]) -> list[Metric]:
-    """The metrics that are defined for such answers; none for a classifier without targets."""
+    """The metrics that are defined for such answers."""
     outputs, targets = truth.outputs, truth.targets
-    if truth.classes is not None and targets is not None and "predict" in outputs:
-        return _of_classifier(outputs, actual, targets, truth.classes)
-    if truth.score is None or truth.classes is not None or _labels_only(truth):
+    if truth.classes is not None:
+        known = targets is not None and "predict" in outputs
+        found = _of_classifier(outputs, actual, targets, truth.classes) if known and targets is not None else []
+        if truth.score is not None:
+            # Neither labels nor ranks tell of probabilities that all drift.
+            own, other = outputs[truth.score], actual[truth.score]
+            found.append(Metric(f"r2 against scikit-learn's {truth.score}", _pair(pooled_r2, own, own, other)))
+        return found
+    if truth.score is None or _labels_only(truth):
         return []
     own, other = outputs[truth.score], actual[truth.score]
-    if truth.score == "predict" and targets is not None:
-        found = Metric("r2", _pair(_known_r2, targets, own, other))
-    else:
-        found = Metric(f"r2 against scikit-learn's {truth.score}", _pair(r2, own, own, other))
+    # Against scikit-learn's own answers too: where a model explains little, its answers may change a lot and R2 not.
+    found = [Metric(f"r2 against scikit-learn's {truth.score}", _pair(r2, own, own, other))]
+    if truth.score == "predict" and targets is not None and _varies(targets):
+        found.insert(0, Metric("r2", _pair(_known_r2, targets, own, other)))
     typical = _pair(typical_r2, own, own, other)
-    return [found, Metric(f"typical r2 against scikit-learn's {truth.score}", typical, resampled=False)]
+    return [*found, Metric(f"typical r2 against scikit-learn's {truth.score}", typical, resampled=False)]
+
+
+def _varies(targets: Array) -> bool:
+    """Whether every column of known targets has more than one value: R2 of a constant is 1 or minus infinity."""
+    table = targets.reshape(len(targets), -1).astype(np.float64)
+    return all(len(np.unique(column[np.isfinite(column)])) != 1 for column in table.T)
 
 
 def _labels_only(truth: Truth) -> bool:
@@ -109,6 +123,23 @@ def _known_r2(targets: Array, answers: Array) -> float:
     if not np.isfinite(targets).any():
         raise ValueError("no target among the judged rows is a finite number")
     return r2(targets, answers)
+
+
+def pooled_r2(targets: Array, answers: Array) -> float:
+    """R2 of all columns together: a class that hardly occurs, and hardly varies, weighs as little as that."""
+    b = targets.astype(np.float64).reshape(len(targets), -1)
+    a = answers.astype(np.float64).reshape(b.shape)
+    known = np.isfinite(b)
+    size = float(np.abs(b[known]).max(initial=0.0)) or 1.0
+    with np.errstate(all="ignore"):
+        b, a = np.where(known, b / size, 0.0), np.where(known, a / size, 0.0)
+        residual = float(np.square(a - b).sum())
+        total = float(np.square(np.where(known, b - b.sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0.0)).sum())
+    if not np.isfinite(residual):
+        return -np.inf
+    if total > 1e-24 * max(int(known.sum()), 1):
+        return 1 - residual / total
+    return 1.0 if residual <= 1e-12 * max(int(known.sum()), 1) else -np.inf
 
 
 def typical_r2(targets: Array, answers: Array) -> float:

@@ -24,6 +24,7 @@ from edgeml.quantize.distances import Distances, add_norms, find_distances, quan
 from edgeml.quantize.forms import QUANTIZERS, Form, ladder, narrow_bytes
 from edgeml.quantize.judge import Verdict, judge
 from edgeml.quantize.linear import LinearForm
+from edgeml.quantize.near import Near
 from edgeml.quantize.trace import Exact, Trace
 from edgeml.quantize.truth import Truth
 
@@ -81,11 +82,12 @@ class Search:
         budget: Budget,
         mode: str,
         *,
+        near: Near | None = None,
         int8_activations: bool = True,
         per_channel_dynamic: bool = True,
     ) -> None:
-        """``columns`` are the raw calibration rows, ``truth`` scikit-learn's answers to them."""
-        self.program, self.truth, self.budget, self.mode = program, truth, budget, mode
+        """``columns`` are the raw calibration rows, ``truth`` scikit-learn's answers to them, ``near`` rows between."""
+        self.program, self.truth, self.budget, self.mode, self.near = program, truth, budget, mode, near
         columns, self.truth = _few_enough(program, columns, truth)
         self.exact = Exact(program, columns)
         self.distances = {d.product: d for d in find_distances(program)}
@@ -154,7 +156,10 @@ class Search:
                 value = trace.keep(index)
             trace.place.append(value)
         verdict = judge(self.truth, trace.answers(), self.budget, intervals=False)
-        return Candidate(tuple(levels), simplify(trace.finished()), verdict, self._described(chosen))
+        quantised = simplify(trace.finished())
+        if self.near is not None and self.budget.label_flips is not None and verdict.kept:
+            verdict.limits.append(self.near.limit(self.near.answers(quantised), self.budget))
+        return Candidate(tuple(levels), quantised, verdict, self._described(chosen))
 
     def _described(self, chosen: Mapping[int, Form]) -> list[dict[str, Any]]:
         rows = []

@@ -78,7 +78,12 @@ def device(name: str | os.PathLike[str]) -> Device:
 
     Raises UnknownTargetError: there is no such profile or file, or a value in it is not what the field takes.
     """
-    text = os.fspath(name)
+    if not isinstance(name, (str, os.PathLike)):
+        raise UnknownTargetError(
+            f"target is the name of a device profile or a path, not a {type(name).__name__}",
+            f"use one of: {', '.join(DEVICES)}",
+        )
+    text = str(os.fspath(name))
     if text.endswith(SUFFIX):
         return _read(Path(text))
     if text not in DEVICES:

@@ -8,7 +8,7 @@ from edgeml.compare import r2
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.judge import Limit, judge, plot_data
 from edgeml.quantize.margins import estimated_flips
-from edgeml.quantize.metrics import dropped, typical_r2
+from edgeml.quantize.metrics import dropped, pooled_r2, typical_r2
 from edgeml.quantize.truth import Truth
 
 
@@ -50,7 +50,24 @@ def test_flips_are_counted_and_bounded(classifier):
 def test_a_broken_score_is_seen_without_a_flip(classifier):
     scores = np.random.default_rng(0).permutation(classifier.outputs["predict_proba"])
     verdict = judge(classifier, {**classifier.outputs, "predict_proba": scores}, Budget())
+    broken = [limit for limit in verdict.limits if not limit.kept]
+    assert [limit.name for limit in broken] == ["metric_drop", "metric_drop"]
+    assert "of roc auc" in broken[0].note
+    assert "r2 against scikit-learn's predict_proba" in broken[1].note
+
+
+def test_probabilities_that_drift_together_are_seen(classifier):
+    """No label and no rank changes, and no target is known: 0.8 times the distance from a half."""
+    truth = Truth(classifier.outputs, None, classifier.classes)
+    drifted = 0.5 + 0.8 * (classifier.outputs["predict_proba"] - 0.5)
+    verdict = judge(truth, {**classifier.outputs, "predict_proba": drifted}, Budget())
     assert [limit.name for limit in verdict.limits if not limit.kept] == ["metric_drop"]
+    rare = np.concatenate([classifier.outputs["predict_proba"], np.full((4000, 1), 1e-6)], axis=1)
+    off = rare + np.array([0.0, 0.0, 1e-6])  # of a class that hardly occurs nothing is left, and nobody minds
+    assert pooled_r2(rare, off) > 0.999999
+    assert pooled_r2(rare, rare * np.nan) == -np.inf
+    assert pooled_r2(np.ones((5, 2)), np.ones((5, 2))) == 1
+    assert pooled_r2(np.ones((5, 2)), np.full((5, 2), 1.5)) == -np.inf
 
 
 def test_an_answer_that_is_not_finite_breaks_a_limit(classifier):
@@ -132,7 +149,7 @@ def test_a_drop_of_r2_below_zero_is_a_share():
     assert dropped(0.9, 0.8) == pytest.approx(0.1)
     assert dropped(-1e10, -1.0001e10) == pytest.approx(1e-4)
     assert dropped(0.9, -np.inf) == np.inf
-    assert dropped(-np.inf, -np.inf) == np.inf
+    assert dropped(-np.inf, -np.inf) == 0
 
 
 def test_without_targets_a_regressor_is_measured_against_itself():
@@ -151,8 +168,20 @@ def test_heavy_tails_hide_nothing():
     answers = np.where(y > 1e6, y, 0.0)
     assert r2(y, answers) > 0.999999
     verdict = judge(Truth({"predict": y}, y), {"predict": answers}, Budget())
-    assert [limit.kept for limit in verdict.limits] == [True, False]
-    assert "typical r2" in verdict.limits[1].note
+    assert [limit.kept for limit in verdict.limits] == [True, True, False]
+    assert "typical r2" in verdict.limits[2].note
+
+
+def test_answers_count_where_targets_tell_little():
+    """A model that explains nothing: its answers may all change, and R2 against the targets hardly does."""
+    rng = np.random.default_rng(0)
+    y, own = rng.normal(size=2000), 0.05 * rng.normal(size=2000)
+    other = own + 0.02 * rng.normal(size=2000)
+    verdict = judge(Truth({"predict": own}, y), {"predict": other}, Budget())
+    assert [limit.kept for limit in verdict.limits] == [True, False, False]
+    constant = judge(Truth({"predict": own}, np.full(2000, 3.5)), {"predict": own}, Budget())
+    assert constant.kept
+    assert list(constant.metrics) == ["r2 against scikit-learn's predict", "typical r2 against scikit-learn's predict"]
 
 
 def test_plot_points(classifier):
@@ -183,7 +212,9 @@ def test_a_limit_that_is_not_judged_is_told(classifier):
 
     assert unjudged(classifier, Budget(max_abs_error=1.0)) == {}
     without_y = Truth(classifier.outputs, None, classifier.classes)
-    assert unjudged(without_y, Budget()) == {"metric_drop": "metrics of a classifier need y"}
+    assert unjudged(without_y, Budget()) == {}
+    labels = Truth({"predict": classifier.outputs["predict"]}, None, classifier.classes)
+    assert unjudged(labels, Budget()) == {"metric_drop": "metrics of a classifier without scores need y"}
     numbers = Truth({"predict": np.arange(50.0)})
     assert unjudged(numbers, Budget()) == {"label_flips": "the pipeline predicts no labels"}
     names = Truth({"predict": np.arange(50)})
@@ -192,7 +223,7 @@ def test_a_limit_that_is_not_judged_is_told(classifier):
     one = Truth(classifier.outputs, np.full(4000, "no"), classifier.classes)
     assert unjudged(one, Budget()) == {"roc_auc": "the judged rows have targets of one class alone"}
     none = Truth(classifier.outputs, np.full(4000, "other"), classifier.classes)
-    assert unjudged(none, Budget()).keys() == {"accuracy", "roc_auc", "balanced_accuracy", "metric_drop"}
+    assert unjudged(none, Budget()).keys() == {"accuracy", "roc_auc", "balanced_accuracy"}
     missing = Truth({"predict": np.arange(50.0)}, np.full(50, np.nan))
     assert unjudged(missing, Budget())["r2"] == "no target among the judged rows is a finite number"
 
@@ -318,4 +349,4 @@ def test_the_estimate_stands_in_for_a_bound_that_few_rows_cannot_give():
     assert not verdict.sure
     assert "by margins" in verdict.limits[0].note
     away = score + 0.05 * np.sign(score)
-    assert judge(truth, {"predict": away > 0, "decision_function": away}, Budget()).sure
+    assert judge(truth, {"predict": away > 0, "decision_function": away}, Budget(metric_drop=None)).sure
