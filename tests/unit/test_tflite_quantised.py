@@ -24,6 +24,7 @@ from tests.tflite_oracle import (
     graph_answers,
     halves,
     interpreter_of,
+    metadata,
     operators,
     program_answers,
     read,
@@ -359,10 +360,17 @@ def test_files_are_aligned_and_deterministic_with_any_number_of_rows(digits, for
 
 def test_what_two_signatures_compute_alike_is_stored_once(digits):
     """The second graph costs its preprocessing and its checks, not its layers."""
-    X, program, _ = digits
-    model = schema.Model.GetRootAs(lower(linear_quantised(program, {"X": X}, "int8"), ABOUT)["model.tflite"], 0)
+    model = schema.Model.GetRootAs(lower(digits[1], ABOUT)["model.tflite"], 0)
     places = [[g.Operators(i)._tab.Pos for i in range(g.OperatorsLength())] for g in map(model.Subgraphs, (0, 1))]
     assert len(set(places[0]) - set(places[1])) <= 1  # but for the first, which reads an input
+
+
+def test_a_quantised_model_has_one_signature(digits):
+    X, program, _ = digits
+    for how in ("int8", "static"):
+        data = lower(linear_quantised(program, {"X": X[:1200]}, how), ABOUT)["model.tflite"]
+        assert len(read(data).subgraphs) == 1
+        assert "is quantised" in metadata(data)["raw"]["reason"]
 
 
 def test_weights_are_stored_once_however_often_they_are_read(digits):
