@@ -69,7 +69,7 @@ def split_sample(source: Source, converted: Converted, mode: str, budget: Budget
                 "pass more rows, or rows without what the pipeline refuses",
             )
         different = _different(part.columns)
-        if different < MIN_ROWS:
+        if different < (MIN_ROWS if _has_fractions(part.columns) else 2):
             raise SampleError(
                 f"quantize={mode!r} needs {MIN_ROWS} different rows to {use} on; those of the sample are {different}, "
                 "repeated",
@@ -88,9 +88,21 @@ def _different(columns: Mapping[str, Array]) -> int:
     return len(pd.concat(parts, axis=1).drop_duplicates()) if parts else 0
 
 
+def _has_fractions(columns: Mapping[str, Array]) -> bool:
+    """Whether any number is not whole: of flags and categories there may be few rows that differ, of others there are
+    not.
+    """
+    for cells in columns.values():
+        if cells.dtype.kind == "f":
+            known = cells[np.isfinite(cells)]
+            if (known != np.rint(known)).any():
+                return True
+    return False
+
+
 def _with_near(part: Part, pipeline: Any) -> Part:
     """The part with rows between its own, where scikit-learn predicts labels."""
-    if "predict" not in part.truth.outputs or not part.truth.is_label("predict"):
+    if "predict" not in part.truth.outputs or not part.truth.is_label("predict") or not part.columns:
         return part
     rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
     mixed = part.sample.take(rows)

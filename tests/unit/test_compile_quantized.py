@@ -268,6 +268,16 @@ def test_repeated_rows_are_no_sample(tmp_path):
         compiled(tmp_path, pipeline, X, quantize="int8")
 
 
+def test_few_rows_differ_where_columns_have_few_values(tmp_path):
+    flags = np.random.default_rng(0).random((500, 2)) < 0.5
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(flags, flags[:, 0])
+    bundle = compiled(tmp_path, pipeline, flags, quantize="int8")
+    for engine in bundle.manifest["artifacts"]:
+        np.testing.assert_array_equal(edgeml.load(bundle.path, engine=engine).predict(flags), flags[:, 0])
+    with pytest.raises(errors.SampleError, match="different rows"):
+        compiled(tmp_path, pipeline, np.ones((500, 2), dtype=bool), quantize="int8")
+
+
 def test_static_activations_need_rows_that_tell_their_range(tmp_path):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 6))
