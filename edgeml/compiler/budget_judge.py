@@ -113,7 +113,7 @@ def judge_budget(
                 continue
             verdict = judge_answers(rows.truth, answers, budget)
             if rows.near is not None and between is not None:
-                verdict.limits.append(rows.near.limit(between, budget))
+                verdict.limits += rows.near.limits(between, budget)
             verdict.limits += costs(draft, name, model, rows.sample, budget)
             result.formats[name] = verdict.to_json() | {"plot": plot_data(rows.truth, answers)}
             latency = next((limit.measured for limit in verdict.limits if limit.name == "max_latency_us"), None)
@@ -151,9 +151,9 @@ def judge_budget(
 
 
 def _between(model: Model, rows: Part) -> Array | None:
-    """Labels of the rows between the judged ones; None where none were made."""
+    """Predictions for the rows between the judged ones; None where none were made."""
     near = rows.near
-    return None if near is None else model._engine.run(near.columns, len(near.labels), ("predict",))["predict"]
+    return None if near is None else model._engine.run(near.columns, len(near.predictions), ("predict",))["predict"]
 
 
 def rounded_otherwise(program: Program, golden: GoldenRows) -> list[dict[str, Array]]:

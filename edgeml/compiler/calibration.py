@@ -33,7 +33,7 @@ JUDGED_ROWS = 20_000
 class Part:
     """Rows as the caller gave them and as raw columns, with scikit-learn's answers.
 
-    ``near``: rows between them, where labels are limited.
+    ``near``: rows between them, where the pipeline predicts.
     """
 
     sample: Sample
@@ -75,7 +75,7 @@ def split_sample(source: Source, converted: Converted, mode: str, budget: Budget
                 "repeated",
                 "pass raw training rows as they are, thousands of them where there are that many",
             )
-    if budget.label_flips is not None:
+    if budget.label_flips is not None or budget.metric_drop is not None:
         calibration, judged = (_with_near(part, source.pipeline) for part in (calibration, judged))
     return Halves(calibration, judged)
 
@@ -101,8 +101,8 @@ def _has_fractions(columns: Mapping[str, Array]) -> bool:
 
 
 def _with_near(part: Part, pipeline: Any) -> Part:
-    """The part with rows between its own, where scikit-learn predicts labels."""
-    if "predict" not in part.truth.outputs or not part.truth.is_label("predict") or not part.columns:
+    """The part with rows between its own, where scikit-learn predicts and they hold different cells."""
+    if "predict" not in part.truth.outputs or not part.columns:
         return part
     rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
     mixed = part.sample.take(rows)
@@ -121,7 +121,8 @@ def _with_near(part: Part, pipeline: Any) -> Part:
     if not len(answered):
         return part
     columns = read_rows(answered.rows, sample.schema)[0]
-    return replace(part, near=Near(columns, asked.outputs["predict"], sample.schema))
+    predictions = asked.outputs["predict"]
+    return replace(part, near=Near(columns, predictions, part.truth.is_label("predict"), sample.schema))
 
 
 def _only_predict(part: Part) -> RowsTruth:

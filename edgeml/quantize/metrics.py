@@ -29,6 +29,11 @@ class Metric:
     limited: bool = True
     resampled: bool = True
 
+    @property
+    def against_itself(self) -> bool:
+        """Whether scikit-learn's own answers are the truth."""
+        return "against scikit-learn's" in self.name
+
 
 def dropped(first: float, second: float) -> float:
     """How much less the second is. Of R2 below 0, a share of the variance that is left unexplained: where a row of 1e6

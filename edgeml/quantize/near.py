@@ -1,10 +1,10 @@
-"""Rows between the rows of a sample, and how many of their labels rounding flips.
+"""Rows between the rows of a sample, and what rounding does to the predictions for them.
 
 A model that has memorised its training rows is far surer of them than of any other row, and a sample of those shows no
 flip where fresh rows show many: a network with a training accuracy of 1 and 0.58 elsewhere flipped none of 1,000
-training rows and 0.8 % of fresh ones. Flips need no known target, so rows can be made for them: half of a row's cells
-are taken from one of its nearest neighbours. Of that network 1 % of such rows flipped; of models that generalise as
-many as of fresh rows.
+training rows and 0.8 % of fresh ones. The numbers of a regressor spread less elsewhere, so that the same error is more.
+Neither needs a known target, so rows can be made for them: half of a row's cells are taken from one of its nearest
+neighbours. Of that network 1 % of such rows flipped; of models that generalise as many as of fresh rows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeml.compare import r2
 from edgeml.ir import Program
 from edgeml.ir.coded import code_strings
 from edgeml.ir.table import Array
@@ -31,22 +32,30 @@ _CATEGORY_WIDTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """Raw columns of rows between those of a sample, and scikit-learn's labels for them."""
+    """Raw columns of rows between those of a sample, and scikit-learn's predictions for them, labels or numbers."""
 
     columns: Mapping[str, Array]
-    labels: Array
+    predictions: Array
+    labels: bool
     schema: Schema
 
-    def limit(self, answers: Array, budget: Budget) -> Limit:
-        """The budget's limit of flips on these rows."""
-        assert budget.label_flips is not None
-        rate = float(np.asarray(answers != self.labels, dtype=bool).mean())
-        return Limit("label_flips", rate, budget.label_flips, None, f"of {len(self.labels)} rows between neighbours")
+    def limits(self, answers: Array, budget: Budget) -> list[Limit]:
+        """The budget's limit of flips, or of R2 against scikit-learn, on these rows."""
+        where = f"{len(self.predictions)} rows between neighbours"
+        if self.labels:
+            if budget.label_flips is None:
+                return []
+            rate = float(np.asarray(answers != self.predictions, dtype=bool).mean())
+            return [Limit("label_flips", rate, budget.label_flips, None, f"of {where}")]
+        if budget.metric_drop is None:
+            return []
+        lost = 1 - r2(self.predictions, answers)
+        return [Limit("metric_drop", lost, budget.metric_drop, None, f"of r2 against scikit-learn's predict, {where}")]
 
     def answers(self, program: Program) -> Array:
-        """The labels a program predicts."""
+        """What a program predicts."""
         engine = NativeEngine(code_strings(program), self.schema)
-        return engine.run(self.columns, len(self.labels), ("predict",))["predict"]
+        return engine.run(self.columns, len(self.predictions), ("predict",))["predict"]
 
 
 def mixtures(columns: Mapping[str, Array], rows: int, seed: int) -> tuple[Array, Array, Array]:

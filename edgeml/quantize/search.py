@@ -157,8 +157,8 @@ class Search:
             trace.place.append(value)
         verdict = judge(self.truth, trace.answers(), self.budget, intervals=False)
         quantised = simplify(trace.finished())
-        if self.near is not None and self.budget.label_flips is not None and verdict.kept:
-            verdict.limits.append(self.near.limit(self.near.answers(quantised), self.budget))
+        if self.near is not None and verdict.kept:
+            verdict.limits += self.near.limits(self.near.answers(quantised), self.budget)
         return Candidate(tuple(levels), quantised, verdict, self._described(chosen))
 
     def _described(self, chosen: Mapping[int, Form]) -> list[dict[str, Any]]:

@@ -259,6 +259,10 @@ def test_rows_between_strings_and_missing_cells(tmp_path):
     bundle = compiled(tmp_path, pipeline, frame, quantize="int8", formats=["native"])
     notes = [limit["note"] for limit in quantization(bundle)["formats"]["native"]["limits"]]
     assert "of 4000 rows between neighbours" in notes
+    ridge = make_pipeline(everyday(), Ridge()).fit(frame, frame["age"])
+    bundle = compiled(tmp_path, ridge, frame, quantize="int8", formats=["native"])
+    notes = [limit["note"] for limit in quantization(bundle)["formats"]["native"]["limits"]]
+    assert "of r2 against scikit-learn's predict, 4000 rows between neighbours" in notes
 
 
 def test_repeated_rows_are_no_sample(tmp_path):

@@ -161,6 +161,15 @@ def test_without_targets_a_regressor_is_measured_against_itself():
     assert not verdict.kept
 
 
+def test_what_numbers_of_few_rows_lose_counts_twice():
+    rng = np.random.default_rng(0)
+    for rows, sure in ((500, False), (5000, True)):
+        own = rng.normal(size=rows)
+        verdict = judge(Truth({"predict": own}), {"predict": own + 0.037 * rng.normal(size=rows)}, Budget())
+        assert verdict.kept
+        assert verdict.sure == sure
+
+
 def test_heavy_tails_hide_nothing():
     """One row of 1e9 makes R2 perfect, whatever the others are; the usual row is looked at too."""
     y = np.random.default_rng(0).normal(size=500)
