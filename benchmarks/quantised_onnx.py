@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def measure(repeats: int, seconds: float) -> list[dict[str, Any]]:
         for batch in BATCHES:
             for name, session in sessions.items():
                 feed = {"X": rows[:batch]}
-                median, _ = microseconds(lambda s=session, f=feed: s.run(None, f), seconds)  # type: ignore[misc]
+                median, _ = microseconds(partial(session.run, None, feed), seconds)
                 times.setdefault((name, batch), []).append(median)
     return [
         {"contender": name, "batch": batch, "us": float(np.median(runs)), "bytes": sizes[name]}

@@ -18,6 +18,9 @@ from edgeml.errors import ProgramError
 
 Array = npt.NDArray[Any]
 
+# The methods whose numbers a budget limits, the first that there is.
+SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
+
 Precision = Literal["float64", "float32"]
 
 FLOAT64_BOUND = 1e-9

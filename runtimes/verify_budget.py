@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.compare import Difference, r2
+from edgeml.compare import SCORES, Difference, r2
 from edgeml.errors import ManifestError
 from edgeml.runtimes.base import Model
 
@@ -26,7 +26,6 @@ _CHANCE = 2.0
 _FALSE_ALARM = 1e-3
 # Fewer rows may lie so near each other that their own variance says nothing of the pipeline's.
 _R2_ROWS = 32
-_SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
 
 
 def quantised_budget(model: Model) -> Mapping[str, float | None] | None:
@@ -56,7 +55,7 @@ def within_budget(
 
     Flips may be as many as chance makes of the budget's rate, and answers over the largest error as many as the judged
     rows could not rule out; numbers are judged for the method that the budget is
-    about, the first of _SCORES, their R2 where there are 32 rows or more.
+    about, the first of SCORES, their R2 where there are 32 rows or more.
     """
     if _is_label(model, method):
         limit = budget["label_flips"]
@@ -69,7 +68,7 @@ def within_budget(
             f"budget is {100 * limit:.3g} %"
         ]
     methods = model.manifest["methods"]
-    judged = next((m for m in _SCORES if m in methods and not _is_label(model, m)), None)
+    judged = next((m for m in SCORES if m in methods and not _is_label(model, m)), None)
     worst, drop = budget["max_abs_error"], budget["metric_drop"]
     if method != judged:
         return 0.0, []

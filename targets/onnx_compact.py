@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 
 # --- the graph ----------------------------------------------------------------------------------------------

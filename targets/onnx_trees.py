@@ -256,7 +256,7 @@ def trees(
         leaf_weights=ir.tensor(leaf_weight[kept].astype(dtype)),
         **extra,
     )
-    return Tensor(result, ValueType(dtype, targets), False)  # type: ignore[arg-type]
+    return Tensor(result, ValueType(dtype, targets), False)  # type: ignore[arg-type]  # NumPy names both floats alike
 
 
 def leaf_codes(

@@ -27,7 +27,13 @@ from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.passes import run_passes, simplify
 from edgeml.passes.rank import RANK_TREES
-from edgeml.targets import native, tflite_leaves, tflite_ml_ops, tflite_ops, tflite_quantised_ops  # noqa: F401
+from edgeml.targets import (  # noqa: F401  # they enter their lowerings
+    native,
+    tflite_leaves,
+    tflite_ml_ops,
+    tflite_ops,
+    tflite_quantised_ops,
+)
 from edgeml.targets.base import About
 from edgeml.targets.tflite_centre import centre
 from edgeml.targets.tflite_graph import Model, Tensor

@@ -1,9 +1,10 @@
-"""Programs, calibration columns and truths for tests of the quantiser: half of the rows calibrate, half are held."""
+"""Programs, truths and quantised bundles for tests of the quantiser: half of the rows calibrate, half are held."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import edgeml
+from edgeml.bundle import Bundle
 from edgeml.converters import to_program
 from edgeml.ir import Program, interpreter
 from edgeml.parity.truth import ask, methods_of
@@ -21,6 +24,8 @@ from edgeml.quantize.search import Candidate, Search
 from edgeml.quantize.truth import Truth
 from edgeml.runtimes.frames import read_rows
 from edgeml.sample import numpy_dtypes, read_sample
+
+ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,17 @@ def network(X: Any, y: Any) -> Problem:
 
 def nodes(program: Program, *ops: str) -> list[Any]:
     return [node for node in program.nodes if node.op in ops]
+
+
+def numbers(rows: int = 4000) -> Any:
+    """Five columns of unit spread."""
+    return np.random.default_rng(5).normal(size=(rows, 5))
+
+
+def compiled(folder: Path, pipeline: Any, X: Any, y: Any = None, **options: Any) -> Bundle:
+    return edgeml.compile(pipeline, X, y, output=folder / "m.edgeml", **options)
+
+
+def quantization(bundle: Bundle) -> Any:
+    """The report's part on quantisation."""
+    return bundle.json("report.json")["quantization"]

@@ -54,8 +54,8 @@ FAR = 1e15
 class Judged:
     """``formats``: the report's part by artifact. ``why`` and ``excess`` tell of the limit broken worst.
 
-    ``hopeless``: only size or time is over, and every form that is more exact is as large. ``without_failing``: the
-    same without the artifacts that failed, where "auto" may leave them out.
+    ``costly``: nothing but size or time is over, which more exact forms hardly mend. ``without_failing``: the same
+    without the artifacts that failed, where "auto" may leave them out.
     """
 
     draft: Draft
@@ -65,7 +65,7 @@ class Judged:
     bounds: dict[str, float] = field(default_factory=dict)
     why: str = ""
     excess: float = 0.0
-    hopeless: bool = False
+    costly: bool = False
     without_failing: Judged | None = None
 
     @property
@@ -92,6 +92,7 @@ def judge_budget(
     """Run every artifact of a draft on the judged rows. Raises ParityError and EngineError as the module says."""
     result = Judged(draft)
     failed: dict[str, str] = {}
+    costly: set[str] = set()
     structural: dict[str, list[str]] = {}
     usual = usual_sizes(truths.sets[SAMPLE][1].outputs)
     with tempfile.TemporaryDirectory(prefix="edgeml-") as folder, ExitStack() as stack:
@@ -122,7 +123,8 @@ def judge_budget(
             if not verdict.kept:
                 failed[name] = f"{name}: {', '.join(verdict.broken())} on {rows.truth.rows} judged rows"
                 result.excess = max(result.excess, verdict.excess)
-                result.hopeless |= all(limit.kept for limit in verdict.limits if limit.name not in _COSTS)
+                if all(limit.kept for limit in verdict.limits if limit.name not in _COSTS):
+                    costly.add(name)
             structural[name] = _structure(model, truths, result, Measure(precision(name), usual))
         leaves = check_leaves(
             source.pipeline, programs, draft.manifest, converted.about, truths.sets, folder, options.quantize
@@ -130,7 +132,8 @@ def judge_budget(
         result.leaves = leaves
         for name, problem in leaves["problems"].items():
             structural.setdefault(name, []).append(problem)
-        measured = [(model, Measure(precision(n), usual)) for n, model in models.items() if n not in failed]
+        sound = [name for name in models if name not in failed and not structural.get(name)]
+        measured = [(models[name], Measure(precision(name), usual)) for name in sound]
         golden, result.bounds = golden.repeated(measured, rounded_otherwise(programs.plain, golden))
         result.draft = draft.with_golden(golden)
     for name, problems in structural.items():
@@ -142,10 +145,12 @@ def judge_budget(
                 "no file was written; report the pipeline, or leave out that format (formats=[…])",
             )
         failed[name] = f"{name}: {problems[0]}"
+        costly.discard(name)
     if failed:
         result.why = "; ".join(failed.values())
+        result.costly = set(failed) == costly
         result.without_failing = _without(result, failed, options)
-        if result.hopeless and result.without_failing is not None:
+        if result.costly and result.without_failing is not None:
             return result.without_failing
     return result
 

@@ -105,7 +105,7 @@ def quantise(
         if judged.kept:
             walk.note(candidate, "", 0.0, judged.largest)
             return _quantised(candidate, judged, plain, walk, halves, budget, options)
-        if judged.hopeless and candidate.bytes > (budget.max_bytes or np.inf):
+        if judged.costly and candidate.bytes > (budget.max_bytes or np.inf):  # later ones have no smaller weights
             raise BudgetError(
                 f"the smallest {options.quantize} form that keeps the answers ({candidate.forms}) is over the budget: "
                 f"{judged.why}",

@@ -2,8 +2,8 @@
 
 Every op with weights is a site with a ladder of forms (forms.py), smallest first. All start at the bottom; as long as
 the budget is not kept, the site is raised one step whose raising mends most of the error for the bytes it costs.
-``paths`` yields each program on the way, from the smallest to the most exact; the compiler judges those that keep the
-budget on other rows, with the artifacts themselves.
+``Search.path`` yields each program on the way, from the smallest to the most exact; the compiler judges those that keep
+the budget on other rows, with the artifacts themselves.
 """
 
 from __future__ import annotations

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeml.compare import SCORES
 from edgeml.ir.table import Array
-
-# The methods whose numbers max_abs_error limits, the first that there is.
-SCORES = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Fixtures of more than one file."""
 
 import pytest
+from sklearn.datasets import load_digits
 
 from tests.cli_tools import compile_to, fitted, frame
+from tests.quantize_tools import network
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,15 @@ def work(tmp_path_factory):
     done = compile_to(folder, folder / "model.edgeml")
     assert done.exit_code == 0, done.output
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Images of digits as rows, and their labels."""
+    return load_digits(return_X_y=True)
+
+
+@pytest.fixture(scope="session")
+def mlp(digits):
+    """A network on digits, as a problem for the quantiser."""
+    return network(*digits)

@@ -16,22 +16,9 @@ from sklearn.ensemble import (
 
 from edgeml.ir import interpreter
 from edgeml.ir.ops_ml import walk
-from edgeml.quantize.budget import Budget
 from edgeml.quantize.noise import perturbed
 from edgeml.quantize.trees import _with_sum
-from tests.quantize_tools import network, nodes, problem
-
-ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_digits(return_X_y=True)
-
-
-@pytest.fixture(scope="module")
-def mlp(digits):
-    return network(*digits)
+from tests.quantize_tools import ANYTHING, nodes, problem
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -14,24 +13,11 @@ from sklearn.preprocessing import OneHotEncoder
 from edgeml.ir import interpreter
 from edgeml.ir.program import Output
 from edgeml.ir.spec import check
-from edgeml.quantize.budget import Budget
 from edgeml.quantize.forms import LADDERS
 from edgeml.quantize.linear import whole_codes
 from edgeml.quantize.search import Search
 from edgeml.quantize.truth import Truth
-from tests.quantize_tools import network, nodes, problem
-
-ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_digits(return_X_y=True)
-
-
-@pytest.fixture(scope="module")
-def mlp(digits):
-    return network(*digits)
+from tests.quantize_tools import ANYTHING, nodes, problem
 
 
 @pytest.mark.parametrize(

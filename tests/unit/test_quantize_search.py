@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes
 from sklearn.ensemble import (
     RandomForestRegressor,
     StackingClassifier,
@@ -18,19 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from edgeml.ir import interpreter
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.search import Candidate, Search
-from tests.quantize_tools import network, problem
-
-ANYTHING = Budget(label_flips=1.0, metric_drop=1.0)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_digits(return_X_y=True)
-
-
-@pytest.fixture(scope="module")
-def mlp(digits):
-    return network(*digits)
+from tests.quantize_tools import ANYTHING, problem
 
 
 def test_path_grows_and_ends_exact(mlp):
