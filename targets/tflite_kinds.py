@@ -15,3 +15,10 @@ WEIGHTS = (*LINEAR, *TREES)
 MODEL = (*WEIGHTS, *GRIDS, "Softmax", "Sigmoid", "Tanh")
 # In front of a linear map or of trees these are preprocessing, behind them part of the model.
 LATE = ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Interp")
+# Need the front's float64, or its strings.
+EXACT = ("Rank", "Lookup", "IsNone")
+# Exact in int32 when operands and result are small integers or bools.
+INTEGER = (
+    "Concat", "Select", "Cast", "Where", "Add", "Sub", "Mul", "Minimum", "Maximum", "Neg", "Abs", "Less", "LessEqual",
+    "Greater", "GreaterEqual", "Equal", "And", "Or", "Not",
+)  # fmt: skip

@@ -29,20 +29,13 @@ from edgeml.passes import simplify
 from edgeml.passes.facts import Known
 from edgeml.passes.rewrite import Graph
 from edgeml.targets.tflite_fixed import forest_score
-from edgeml.targets.tflite_kinds import GRIDS, LATE, MODEL, WEIGHTS
+from edgeml.targets.tflite_kinds import EXACT, GRIDS, INTEGER, LATE, MODEL, WEIGHTS
 from edgeml.targets.tflite_ml_ops import is_steep
 from edgeml.targets.tflite_range import settle, within
 
 FEATURES, CODES = "features", "codes"
-_EXACT = ("Rank", "Lookup", "IsNone")
 _FLOATS = ("float64", "float32")
 _INT32 = 2.0**31 - 1
-# Exact in int32 when operands and result are small integers or bools.
-_INTEGER_OPS = (
-    "Concat", "Select", "Cast", "Where", "Add", "Sub", "Mul", "Minimum", "Maximum", "Neg", "Abs", "Less", "LessEqual",
-    "Greater", "GreaterEqual", "Equal", "And", "Or", "Not",
-)  # fmt: skip
-
 Cell = str | float | int | bool | None
 
 
@@ -121,7 +114,7 @@ class _Splitter:
 
     def _needs_exact(self, node: Node) -> bool:
         kinds = [self.program.type_of(v).dtype for v in node.inputs]
-        if node.op in _EXACT or "string" in (*kinds, node.type.dtype):
+        if node.op in EXACT or "string" in (*kinds, node.type.dtype):
             return True
         if node.op == "Cast":
             return kinds[0] in _FLOATS and node.type.dtype not in _FLOATS
@@ -248,7 +241,7 @@ class _Splitter:
         if node.op in ("OneHot", "Take"):
             return True
         integer = node.type.dtype not in _FLOATS and self._small(value)
-        return node.op in _INTEGER_OPS and (integer or node.op == "Cast")
+        return node.op in INTEGER and (integer or node.op == "Cast")
 
     def _is_check(self, value: int) -> bool:
         """Whether a value is another one that the front has checked; the core reads that one."""
