@@ -64,6 +64,18 @@ EdgeMLError
 ├── SigningNotInstalledError         keys and signatures need a package: says the pip command
 ├── ProfileError                     a reference profile that is malformed
 │   └── ProfileMismatchError         counts over different bins cannot be added
+├── TelemetryError                   recording, keeping or sending; never raised into a call that predicts
+│   ├── WireError                    a window or a batch that is not of the format
+│   ├── SpoolError                   the spool cannot be opened, read or written
+│   │   ├── SpoolFullError           the disk, or the spool's own limit of bytes, is full
+│   │   └── SpoolKeyError            the spool's key is missing, malformed or another one
+│   ├── IdentityError                the device's key or enrolment cannot be read or written
+│   ├── EnrolmentError               the monitor did not take the device
+│   └── AgentError                   the agent cannot run: settings, or another agent that does
+├── MonitorError                     the central server
+│   ├── MonitorSettingsError         an option or a file the server was started with
+│   ├── MonitorDatabaseError         the database cannot be reached, or is of another version
+│   └── BackupError                  a backup that cannot be made, read or trusted
 ├── VerificationError                golden rows gave other answers on this machine
 └── EngineError
     ├── UnknownEngineError
@@ -322,6 +334,54 @@ class ProfileError(EdgeMLError):
 
 
 class ProfileMismatchError(ProfileError):
+    pass
+
+
+class TelemetryError(EdgeMLError):
+    exit_code = 2
+
+
+class WireError(TelemetryError):
+    pass
+
+
+class SpoolError(TelemetryError):
+    pass
+
+
+class SpoolFullError(SpoolError):
+    pass
+
+
+class SpoolKeyError(SpoolError):
+    pass
+
+
+class IdentityError(TelemetryError):
+    pass
+
+
+class EnrolmentError(TelemetryError):
+    exit_code = 1
+
+
+class AgentError(TelemetryError):
+    pass
+
+
+class MonitorError(EdgeMLError):
+    exit_code = 2
+
+
+class MonitorSettingsError(MonitorError):
+    pass
+
+
+class MonitorDatabaseError(MonitorError):
+    pass
+
+
+class BackupError(MonitorError):
     pass
 
 
