@@ -71,11 +71,14 @@ EdgeMLError
 │   │   └── SpoolKeyError            the spool's key is missing, malformed or another one
 │   ├── IdentityError                the device's key or enrolment cannot be read or written
 │   ├── EnrolmentError               the monitor did not take the device
-│   └── AgentError                   the agent cannot run: settings, or another agent that does
+│   ├── AgentError                   the agent cannot run: settings, or another agent that does
+│   └── OtlpError                    figures cannot be sent to an OpenTelemetry collector: settings, packages
 ├── MonitorError                     the central server
 │   ├── MonitorSettingsError         an option or a file the server was started with
 │   ├── MonitorDatabaseError         the database cannot be reached, or is of another version
-│   └── BackupError                  a backup that cannot be made, read or trusted
+│   ├── RequestError                 the server does not take a request: has its HTTP status and a code
+│   ├── BackupError                  a backup that cannot be made, read or trusted
+│   └── SimulationError              simulated devices could not enrol, or the server is not one
 ├── VerificationError                golden rows gave other answers on this machine
 └── EngineError
     ├── UnknownEngineError
@@ -84,6 +87,9 @@ EdgeMLError
 """
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 
 class EdgeMLError(Exception):
@@ -96,7 +102,7 @@ class EdgeMLError(Exception):
         self.remedy = remedy
         super().__init__(f"{cause}\n{remedy}" if remedy else cause)
 
-    def __reduce__(self) -> tuple[type[EdgeMLError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions cross process borders (parity workers, pytest-xdist): keep both halves.
         return (type(self), (self.cause, self.remedy))
 
@@ -369,6 +375,10 @@ class AgentError(TelemetryError):
     pass
 
 
+class OtlpError(TelemetryError):
+    pass
+
+
 class MonitorError(EdgeMLError):
     exit_code = 2
 
@@ -381,7 +391,31 @@ class MonitorDatabaseError(MonitorError):
     pass
 
 
+class RequestError(MonitorError):
+    """``code`` is for programs, ``status`` and ``headers`` are those of the HTTP response."""
+
+    def __init__(
+        self,
+        cause: str,
+        remedy: str = "",
+        *,
+        status: int = 400,
+        code: str = "bad_request",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(cause, remedy)
+        self.status, self.code, self.headers = status, code, headers or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        more = {"status": self.status, "code": self.code, "headers": self.headers}
+        return (partial(type(self), **more), (self.cause, self.remedy))
+
+
 class BackupError(MonitorError):
+    pass
+
+
+class SimulationError(MonitorError):
     pass
 
 

@@ -27,6 +27,10 @@ MAX_FLOAT_CHARACTERS = 64
 # Takes a whole string, or all the rest when it does not end; possessive, so that no input takes quadratic
 # time.
 _STRING = re.compile(rb'(?s)"(?:[^"\\]++|\\.?)*+"?')
+# Characters of numbers as "0", and of exponents as "e".
+_NUMBERS = bytes.maketrans(b"123456789-+.E", b"000000000000e")
+_FOLDED = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(code for code in range(256) if chr(code) not in "[]{}")
 
 
 def dumps(value: Any) -> bytes:
@@ -48,7 +52,8 @@ def loads(data: bytes | memoryview, what: str, *, limit: int = MAX_JSON_BYTES) -
     """
     if len(data) > limit:
         raise JSONLimitError(f"{what}: {len(data)} bytes of JSON, at most {limit} are read")
-    if _depth(data) > MAX_JSON_DEPTH:
+    rest = _STRING.sub(b"", data)
+    if _depth(rest) > MAX_JSON_DEPTH:
         raise JSONLimitError(f"{what}: JSON nested more than {MAX_JSON_DEPTH} levels deep")
 
     def integer(text: str) -> int:
@@ -74,11 +79,15 @@ def loads(data: bytes | memoryview, what: str, *, limit: int = MAX_JSON_BYTES) -
             raise DuplicateKeyError(f"{what}: key {twice[:80]!r} stands twice in one object")
         return result
 
+    # A function called for every number takes most of the time of reading a window. It is needed only where a number
+    # has an exponent or more than 20 characters: no other is too long, or beyond float64.
+    numbers = rest.translate(_NUMBERS)
+    look = b"0e" in numbers or b"0" * (MAX_INTEGER_CHARACTERS + 1) in numbers
     try:
         return json.loads(
             str(data, "utf-8"),
-            parse_int=integer,
-            parse_float=real,
+            parse_int=integer if look else None,
+            parse_float=real if look else None,
             parse_constant=constant,
             object_pairs_hook=unique,
         )
@@ -86,10 +95,15 @@ def loads(data: bytes | memoryview, what: str, *, limit: int = MAX_JSON_BYTES) -
         raise JSONError(f"{what}: not JSON: {error}") from None
 
 
-def _depth(data: bytes | memoryview) -> int:
-    """How deep arrays and objects nest, found without recursion: the parser would exhaust the stack."""
-    codes = np.frombuffer(_STRING.sub(b"", data), dtype=np.uint8)
-    # "[" and "{", "]" and "}" differ in bit 5 only.
-    folded = codes | 0x20
-    step = (folded == ord("{")).astype(np.int8) - (folded == ord("}")).astype(np.int8)
-    return int(np.cumsum(step, dtype=np.int64).max(initial=0))
+def _depth(rest: bytes) -> int:
+    """How deep arrays and objects nest in JSON whose strings were cut out, found without recursion: the parser would
+    exhaust the stack.
+    """
+    brackets = left = rest.translate(_FOLDED, _NO_BRACKETS)
+    # Without the innermost pairs, again and again, nothing is left where all have their ends and nest as they may.
+    for depth in range(MAX_JSON_DEPTH + 1):
+        if not left:
+            return depth
+        left = left.replace(b"[]", b"")
+    opens = np.frombuffer(brackets, dtype=np.uint8) == ord("[")
+    return int(np.cumsum(np.where(opens, 1, -1)).max(initial=0))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, update_wrapper
 from hashlib import sha256
 from types import TracebackType
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,12 @@ from edgeml.bundle.read import Bundle
 from edgeml.errors import EngineError, ManifestError
 from edgeml.jsonutil import dumps
 from edgeml.runtimes.frames import read_row, read_rows
+from edgeml.runtimes.recordable import LOCK, ONE_ROW, Recordable
 from edgeml.schema import Schema
+
+if TYPE_CHECKING:
+    from edgeml.runtimes.recording import Recording
+    from edgeml.telemetry.settings import Settings
 
 Array = npt.NDArray[Any]
 Row = Mapping[str, Any] | Sequence[Any]
@@ -81,7 +86,32 @@ class _Method:
         return self.__get__(model, type(model))(X)
 
 
-class Model:
+class _OneRow:
+    """A function of one row, made at first use and kept in the model: then a call has no layer in between.
+
+    A ``cached_property`` would keep what it made even when recording began or ended meanwhile.
+    """
+
+    def __init__(self, function: Callable[[Model], Callable[[Row], Any]]) -> None:
+        self._function = function
+        self._name = function.__name__
+        self.__doc__ = function.__doc__
+
+    @overload
+    def __get__(self, model: None, owner: type) -> _OneRow: ...
+    @overload
+    def __get__(self, model: Model, owner: type) -> Callable[[Row], Any]: ...
+    def __get__(self, model: Model | None, owner: type) -> _OneRow | Callable[[Row], Any]:
+        if model is None:
+            return self
+        with LOCK:
+            found: Callable[[Row], Any] | None = vars(model).get(self._name)
+            if found is None:
+                found = vars(model)[self._name] = self._function(model)
+        return found
+
+
+class Model(Recordable):
     """A compiled pipeline, ready to answer. Made by ``edgeml.load``; close it, or use it in a ``with`` block.
 
     The rows ``X`` of every method may be a pandas or polars frame, an Arrow table, a NumPy array, a dict of
@@ -106,6 +136,7 @@ class Model:
         self._bundle = bundle
         self._verify_with = verify_with
         self._options = options
+        super().__init__()
 
     # --- many rows
     @_Method
@@ -139,12 +170,12 @@ class Model:
         return self._run("transform", X)
 
     # --- one row: the engine's own function, bound at first use, so that a call has no layer in between
-    @cached_property
+    @_OneRow
     def predict_one(self) -> Callable[[Row], Any]:
         """``predict_one(row)``: label or number of a raw row, a dict or a sequence in the schema's order."""
         return self._one("predict_one", "predict")
 
-    @cached_property
+    @_OneRow
     def predict_proba_one(self) -> Callable[[Row], Array]:
         """``predict_proba_one(row)``: probabilities of one raw row, (classes,)."""
         return self._one("predict_proba_one", "predict_proba")
@@ -171,10 +202,12 @@ class Model:
         """Free the engine and the bundle. Calls that are under way finish; later ones raise EngineError."""
         if isinstance(self._engine, _Closed):
             return
-        self._engine = _Closed(self.path)
-        for name in ("predict_one", "predict_proba_one"):
-            if name in self.__dict__:
-                self.__dict__[name] = self._engine.one(name)
+        self.stop_recording()
+        with LOCK:
+            self._engine = _Closed(self.path)
+            for name in ONE_ROW:
+                if name in self.__dict__:
+                    self.__dict__[name] = self._engine.one(name)
         self._bundle.close()
 
     def __enter__(self) -> Model:
@@ -188,7 +221,8 @@ class Model:
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         # Not the engine's memory but the way to open it again travels to a worker process.
         how = (self.path, self.engine, self.threads, self._verify_with, self._options)
-        return _reopen, (*how, _fingerprint(self.manifest))
+        portable = None if self._recording is None else self._recording.settings.portable()
+        return _reopen, (*how, _fingerprint(self.manifest), *(() if portable is None else (portable,)))
 
     def __dir__(self) -> list[str]:
         absent = {name for name in _METHOD_NAMES if name not in self.manifest["methods"]}
@@ -218,7 +252,15 @@ class Model:
 
     def _one(self, name: str, method: str) -> Callable[[Row], Any]:
         self._require(name, method)
-        return self._engine.one(method)
+        recording = self._recording
+        return self._engine.one(method) if recording is None else recording.one(method)
+
+    def _start_recording(self, settings: Settings) -> Recording:
+        from edgeml.runtimes.recording import Recording
+
+        if isinstance(self._engine, _Closed):
+            raise self._engine.error()
+        return Recording(self._bundle, self._engine, settings)
 
     def _require(self, name: str, method: str) -> None:
         methods = self.manifest["methods"]
@@ -241,11 +283,11 @@ class _Closed:
         self._path = path
 
     def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
-        raise self._error()
+        raise self.error()
 
     def one(self, method: str) -> Callable[[Row], Any]:
         def closed(row: Row) -> Any:
-            raise self._error()
+            raise self.error()
 
         return closed
 
@@ -253,7 +295,7 @@ class _Closed:
     def open(cls, bundle: Bundle, threads: int) -> Engine:
         raise NotImplementedError
 
-    def _error(self) -> EngineError:
+    def error(self) -> EngineError:
         return EngineError("the model is closed", f"load it again: edgeml.load({self._path!r})")
 
 
@@ -262,10 +304,16 @@ def _fingerprint(manifest: Mapping[str, Any]) -> str:
 
 
 def _reopen(
-    path: str, engine: str, threads: int, verify_with: Any, options: Mapping[str, Any] | None, fingerprint: str
+    path: str,
+    engine: str,
+    threads: int,
+    verify_with: Any,
+    options: Mapping[str, Any] | None,
+    fingerprint: str,
+    recording: Mapping[str, Any] | None = None,
 ) -> Model:
     """The other half of ``Model.__reduce__``, run in the process the model was sent to."""
-    from edgeml.runtimes.load import load
+    from edgeml.runtimes.load import load, record
 
     model = load(path, engine=engine, threads=threads, verify_with=verify_with, options=options)
     if _fingerprint(model.manifest) != fingerprint:
@@ -274,4 +322,6 @@ def _reopen(
             f"{path} holds another model than the one that was sent to this process",
             "give every version its own file, or load the model in the worker",
         )
+    if recording is not None:
+        record(model, recording)
     return model

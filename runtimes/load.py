@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from edgeml.bundle.read import open_bundle
 from edgeml.errors import BundleFileError, EngineError
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import open_engine
+
+_LOG = logging.getLogger("edgeml.telemetry")
 
 
 def load(
@@ -22,6 +25,9 @@ def load(
     options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Open the bundle at ``path`` and an engine on it.
+
+    With EDGEML_TELEMETRY, a folder, in the environment the model records there from the start, as ``record_to`` would;
+    EDGEML_TELEMETRY_SERVER, _TOKEN and _KEY go with it. What is wrong with these is logged, and the model predicts.
 
     Args:
         path: a bundle, most often ``<name>.edgeml``. It is read once; replacing the file later changes
@@ -39,6 +45,21 @@ def load(
             engine does not have.
         KeyFileError, SigningNotInstalledError: ``verify_with`` cannot be used.
     """
+    model = open_model(path, engine=engine, threads=threads, verify_with=verify_with, options=options)
+    if os.environ.get("EDGEML_TELEMETRY"):
+        record(model)
+    return model
+
+
+def open_model(
+    path: str | os.PathLike[str],
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    verify_with: Any = None,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """``load`` without telemetry, for what checks or measures a bundle: its rows are no traffic."""
     if not isinstance(path, (str, os.PathLike)):
         raise BundleFileError(f"the path of a bundle is a str or a Path, not a {type(path).__name__}")
     count = _threads(threads)
@@ -48,6 +69,22 @@ def load(
     except BaseException:
         bundle.close()
         raise
+
+
+def record(model: Model, options: Mapping[str, Any] | None = None) -> None:
+    """Have ``model`` record as ``options`` of ``record_to`` say, or the environment. What is wrong is logged."""
+    try:
+        if options is None:
+            from edgeml.telemetry.settings import from_environment
+
+            settings = from_environment(os.environ)
+            if settings is None:
+                return
+            options = {"folder": settings.folder, "server": settings.server, "token": settings.token}
+        if model.recorder is None:
+            model.record_to(**options)
+    except Exception as error:  # telemetry is no reason not to predict
+        _LOG.warning("the model does not record: %s", error)
 
 
 def _threads(threads: Any) -> int:

@@ -25,7 +25,7 @@ from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.frames import read_rows
 from edgeml.runtimes.in_range import run_in_range
-from edgeml.runtimes.load import load
+from edgeml.runtimes.load import open_model
 from edgeml.runtimes.verify_budget import quantised_budget, within_budget
 
 Array = npt.NDArray[Any]
@@ -102,7 +102,7 @@ def verify(
             "verify takes a pipeline and rows for it, or neither",
             "call verify(path) or verify(path, pipeline, X)",
         )
-    with load(path, engine=engine, verify_with=verify_with) as model:
+    with open_model(path, engine=engine, verify_with=verify_with) as model:
         bounds, rows = _bounds(model), read_golden(model._bundle)
         # A single live row may have a score near zero: what is usual is seen in the golden rows.
         measure = Measure(precision(model.engine), usual_sizes(rows.outputs))

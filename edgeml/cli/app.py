@@ -21,7 +21,7 @@ from edgeml.cli.output import color, printable
 from edgeml.errors import EdgeMLError
 
 # In the order of a first use. A command is a module of this package with an attribute ``command``.
-COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "devices", "keys")
+COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "devices", "keys", "agent", "monitor")
 INTERRUPTED = 130
 DEBUG_VARIABLE = "EDGEML_DEBUG"
 
@@ -35,6 +35,13 @@ _INSTALL = {
     "numba": "'edgeml-sdk[kernels]'",
     **dict.fromkeys(("ai_edge_litert", "flatbuffers"), "'edgeml-sdk[tflite]'"),
     "matplotlib": "'edgeml-sdk[plot]'",
+    **dict.fromkeys(
+        (
+            "alembic", "fastapi", "httptools", "orjson", "prometheus_client", "psycopg", "pydantic", "sqlalchemy",
+            "starlette", "uvicorn", "uvloop",
+        ),
+        "'edgeml-sdk[monitor]'",
+    ),
 }
 
 

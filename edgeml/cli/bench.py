@@ -150,13 +150,13 @@ def _in_range(bundle: Path, engines: list[str], threads: int, method: str, frame
     """The golden rows that every engine answers: some are made to be beyond the range of float32."""
     from edgeml.runtimes.engines import precision
     from edgeml.runtimes.in_range import run_in_range
-    from edgeml.runtimes.load import load
+    from edgeml.runtimes.load import open_model
 
     for engine in engines:
         if precision(engine) == "float64":
             continue
         try:
-            model = load(bundle, engine=engine, threads=threads)
+            model = open_model(bundle, engine=engine, threads=threads)
         except EngineNotInstalledError:
             continue
         with model:
@@ -206,11 +206,11 @@ def _engine(
     repeats: int,
 ) -> dict[str, Any]:
     from edgeml.cli import timing
-    from edgeml.runtimes.load import load
+    from edgeml.runtimes.load import open_model
 
     size = manifest["artifacts"][engine]["bytes"]
     try:
-        model = load(bundle, engine=engine, threads=threads)
+        model = open_model(bundle, engine=engine, threads=threads)
     except EngineNotInstalledError as error:
         return {"engine": engine, "bytes": size, "problem": f"{error.cause}: {error.remedy}"}
     with model:
@@ -224,7 +224,7 @@ def _engine(
         "one_p99_s": single.p99,
         "batch_s": taken,
         "rows_per_s": rows / taken,
-        "load_s": timing.median_time(lambda: load(bundle, engine=engine, threads=threads).close(), 3),
+        "load_s": timing.median_time(lambda: open_model(bundle, engine=engine, threads=threads).close(), 3),
         "cold_load_s": timing.cold_load(str(bundle), engine),
     }
 

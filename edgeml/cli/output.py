@@ -67,9 +67,9 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
     """
     title(heading)
     cells = [[printable("—" if cell is None else cell).replace("\n", " ") for cell in row] for row in rows]
-    columns = list(zip(*cells, strict=True))
+    columns = list(zip(*cells, strict=True)) or [()] * len(header)
     right = [
-        at > 0 and all(cell == "—" or cell.lstrip("-")[:1].isdigit() for cell in column)
+        at > 0 and bool(column) and all(cell == "—" or cell.lstrip("-")[:1].isdigit() for cell in column)
         for at, column in enumerate(columns)
     ]
     lines = [list(header), *cells] if any(header) else cells

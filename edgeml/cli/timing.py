@@ -4,6 +4,7 @@ something.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def median_time(call: Callable[[], Any], repeats: int) -> float:
 
 def cold_load(path: str, engine: str) -> float | None:
     """Seconds from the start of Python's work to a loaded model in a new process; None when that fails."""
-    done = subprocess.run(
-        [sys.executable, "-c", _COLD, path, engine], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", _COLD, path, engine]
+    quiet = {name: value for name, value in os.environ.items() if name != "EDGEML_TELEMETRY"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=quiet)
     return float(done.stdout) if done.returncode == 0 else None

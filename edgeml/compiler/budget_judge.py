@@ -38,7 +38,7 @@ from edgeml.quantize.noise import perturbed
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.frames import read_rows
-from edgeml.runtimes.load import load
+from edgeml.runtimes.load import open_model
 from edgeml.sample import Sample
 from edgeml.targets.base import Programs
 
@@ -101,7 +101,7 @@ def judge_budget(
         models: dict[str, Model] = {}
         for name in draft.manifest["artifacts"]:
             try:
-                model = models[name] = stack.enter_context(load(trial, engine=name))
+                model = models[name] = stack.enter_context(open_model(trial, engine=name))
                 answers = model._engine.run(rows.columns, rows.truth.rows, tuple(rows.truth.outputs))
                 between = _between(model, rows)
             except (EngineError, OutOfRangeError) as error:
@@ -265,7 +265,7 @@ def within_costs(draft: Draft, sample: Sample, budget: Budget, options: Options)
         trial = Path(folder) / "trial.edgeml"
         draft.write(trial, {})
         for name in draft.manifest["artifacts"]:
-            with load(trial, engine=name) as model:
+            with open_model(trial, engine=name) as model:
                 broken = [str(limit) for limit in costs(draft, name, model, sample, budget) if not limit.kept]
             if broken:
                 over[name] = f"{name}: {', '.join(broken)}"

@@ -25,7 +25,7 @@ from edgeml.parity.golden_rows import GoldenRows
 from edgeml.parity.leaf_check import check_leaves
 from edgeml.parity.metrics import metrics_against
 from edgeml.runtimes.engines import precision
-from edgeml.runtimes.load import load
+from edgeml.runtimes.load import open_model
 
 Progress = Callable[[str, float], None]
 _SHOWN = 8
@@ -84,7 +84,7 @@ def judge_parity(
             else metrics_against(source.targets, trial, engines, source.pipeline, source.sample, PARITY_ROWS)
         )
         with ExitStack() as stack:
-            models = [(stack.enter_context(load(trial, engine=engine)), measures[engine]) for engine in engines]
+            models = [(stack.enter_context(open_model(trial, engine=engine)), measures[engine]) for engine in engines]
             draft = draft.with_golden(golden.settled(models, truths.bounds))
     report = {
         "findings": [f.to_json() for f in findings if f.engine in engines],
@@ -96,7 +96,7 @@ def judge_parity(
 
 
 def _findings(trial: Path, engine: str, measure: Measure, truths: Truths, continuous: Any) -> list[Finding]:
-    with load(trial, engine=engine) as model:
+    with open_model(trial, engine=engine) as model:
         return [
             judge(model, rows, truth, truths.bounds, name, continuous, measure)
             for name, (rows, truth) in truths.sets.items()

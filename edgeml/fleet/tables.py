@@ -146,7 +146,19 @@ devices = Table(
     Column("clone_seen", Float, nullable=True),  # when its chain was last seen to fork
     Column("last_seen", Float, nullable=True),
     Column("clock_skew", Float, nullable=True),  # seconds its wall clock is ahead of the server's
+    Column("boot_id", String(64), nullable=True),  # of its last batch
+    Column("boot_origin", Float, nullable=True),  # when that boot's monotonic clock was 0, by the server's clock
     Index(None, "project_id", "name"),
+)
+
+# The same of earlier boots: windows recorded before a reboot and sent after it are placed in time by it.
+boots = Table(
+    "boots",
+    metadata,
+    _device(primary_key=True),
+    Column("boot_id", String(64), primary_key=True),
+    Column("origin", Float, nullable=False),
+    Column("seen", Float, nullable=False),
 )
 
 # The chains of batches of a device. The newest is open; only its last number may come again.
@@ -157,6 +169,7 @@ chains = Table(
     Column("chain", _ID, primary_key=True),
     Column("number", BigInteger, nullable=False),  # of the last batch taken
     Column("header_sha256", _SHA256, nullable=False),  # of the last batch's header
+    Column("seen", LargeBinary, nullable=False),  # 8 bytes of that hash for each of the last batches, oldest first
     Column("reply", JSON, nullable=False),  # to the last batch, given again when it comes again
     Column("started", Float, nullable=False),
     Column("restarted", String(200), nullable=False),
@@ -173,6 +186,7 @@ events = Table(
     Column("kind", String(40), nullable=False),
     Column("detail", JSON, nullable=False),
     Index(None, "project_id", "at"),
+    Index(None, "device_id", "at"),
 )
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -194,7 +208,10 @@ models = Table(
     Column("manifest_sha256", _SHA256, nullable=False),
     Column("profile_sha256", _SHA256, nullable=True),
     Column("created", Float, nullable=False),
-    Column("registered_by", String(150), nullable=False),
+    Column("registered_by", String(150), nullable=False),  # "device ID" when a window made it known
+    # zlib of the whole reference profile, counts included, of a bundle that a person registered. Profiles that devices
+    # send are only trusted for their bins, which their hash covers.
+    Column("reference", LargeBinary, nullable=True),
     UniqueConstraint("project_id", "name", "version"),
 )
 
@@ -209,11 +226,9 @@ windows = Table(
     Column("received", Float, nullable=False),
     Column("started", Float, nullable=False),  # by the server's clock
     Column("ended", Float, nullable=False),
-    Column("clock", String(12), nullable=False),  # "monotonic": exact; "wall": by the device's own clock
+    Column("clock", String(12), nullable=False),  # how exact that is: see clocks.py
     Column("rows", BigInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),  # zlib of canonical JSON
-    Index(None, "received"),
-    Index(None, "model_id", "ended"),
 )
 
 samples = Table(
@@ -225,7 +240,6 @@ samples = Table(
     Column("received", Float, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),  # sealed by the device: the server cannot read it
-    Index(None, "received"),
 )
 
 # Numbers received whose windows retention has deleted: they are known for ever, so that none counts twice.
@@ -236,6 +250,7 @@ received_ranges = Table(
     Column("stream", _ID, primary_key=True),
     Column("first", BigInteger, primary_key=True),
     Column("last", BigInteger, nullable=False),
+    Column("received", Float, nullable=False),  # the latest of them
 )
 
 losses = Table(
@@ -249,6 +264,7 @@ losses = Table(
     Column("reason", String(200), nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("received", Float, nullable=False),
+    Index(None, "received"),
 )
 
 # Items that were refused: known, so that they are not asked for again, and kept for whoever looks for the fault.
@@ -262,7 +278,8 @@ quarantine = Table(
     Column("reason", String(300), nullable=False),
     Column("received", Float, nullable=False),
     Column("rows", BigInteger, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # zlib of canonical JSON; empty when a device has very many
+    Index(None, "received"),
 )
 
 # Windows of one model added up by the minute, hour and day they ended in.
@@ -285,6 +302,29 @@ device_days = Table(
     _device(primary_key=True),
     Column("model_id", BigInteger, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
     Column("start", BigInteger, primary_key=True),
+    Column("windows", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("sums", LargeBinary, nullable=False),
+)
+
+# --- what was exported over OTLP ------------------------------------------------------------------------------------
+# Who exports, and when it last did; ``until`` ends the right of a server that died.
+exporters = Table(
+    "exporters",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("holder", _ID, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# Copies of the roll-ups by day as they were when they were last exported: what is new is the difference.
+exported_days = Table(
+    "exported_days",
+    metadata,
+    Column("model_id", BigInteger, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("at", Float, nullable=False),
     Column("windows", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("sums", LargeBinary, nullable=False),

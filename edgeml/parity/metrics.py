@@ -14,7 +14,7 @@ from edgeml.parity.truth import ask
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.in_range import run_in_range
-from edgeml.runtimes.load import load
+from edgeml.runtimes.load import open_model
 from edgeml.sample import Sample
 
 
@@ -50,7 +50,7 @@ def metrics_against(
     answered = Sample(rows, sample.schema)
     answers = {"scikit-learn": (truth.outputs["predict"], np.ones(len(targets), dtype=bool))}
     for engine in artifacts:
-        with load(trial, engine=engine) as model:
+        with open_model(trial, engine=engine) as model:
             found, within = run_in_range(partial(_predict, model, answered), len(targets), precision(engine))
         if within.any():
             answers[engine] = found["predict"], within

@@ -8,8 +8,9 @@ octave.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
+from operator import lt
 from typing import Any
 
 from edgeml.errors import WireError
@@ -18,6 +19,8 @@ WINDOW_VERSION = 1
 MAX_ERROR_KINDS = 32
 MAX_NAME = 200
 MAX_COUNT = 2**53 - 1  # what JSON readers keep exact
+MAX_NUMBER = sys.float_info.max
+MAX_SECONDS = 1e11  # of a clock: some 3,000 years, so that a monitor can make a date of it
 
 # --- latency: nanoseconds of one call, on bins that every device shares -------------------------------------------
 # Bin 0 holds all below 2**9 ns (0.5 us); then two bins an octave, [2**k, 1.5 * 2**k) and [1.5 * 2**k, 2**(k + 1));
@@ -71,9 +74,9 @@ def check_window(window: Any, profile: Mapping[str, Any] | None) -> None:
     ``features`` and ``scores`` are empty.
     """
     if not isinstance(window, dict) or set(window) != _FIELDS:
-        known = window if isinstance(window, dict) else {}
-        raise WireError(f"window: fields {sorted(_FIELDS ^ set(known))[:5]} are missing or unknown")
-    if window["window_version"] != WINDOW_VERSION:
+        known = {str(field)[:40] for field in window} if isinstance(window, dict) else set()
+        raise WireError(f"window: fields {sorted(_FIELDS ^ known)[:5]} are missing or unknown")
+    if type(window["window_version"]) is not int or window["window_version"] != WINDOW_VERSION:
         raise WireError(f"window: version {window['window_version']!r:.40} is not known")
     model = window["model"]
     if not isinstance(model, dict) or set(model) != {"name", "version", "manifest_sha256"}:
@@ -89,9 +92,10 @@ def check_window(window: Any, profile: Mapping[str, Any] | None) -> None:
     _count("process.pid", process["pid"])
     _text("process.boot_id", process["boot_id"])
     start, end = _number("start", window["start"]), _number("end", window["end"])
-    if not 0 <= start <= end:
-        raise WireError("window: start and end do not ascend from 0")
-    _number("wall", window["wall"])
+    if not 0 <= start <= end < MAX_SECONDS:
+        raise WireError("window: start and end do not ascend from 0 seconds")
+    if not abs(_number("wall", window["wall"])) < MAX_SECONDS:
+        raise WireError("window: wall is not a time in seconds")
     _count("rows", window["rows"])
     for field in ("calls", "latency"):
         if not isinstance(window[field], dict) or set(window[field]) != {"one", "batch"}:
@@ -163,12 +167,14 @@ def _feedback(feedback: Any) -> None:
 def _pairs(field: str, pairs: Any, slots: int) -> None:
     if not isinstance(pairs, list) or len(pairs) % 2 or len(pairs) > 2 * slots:
         raise WireError(f"window: {field} is not [slot, count, …] over {slots} slots")
-    last = -1
-    for slot, count in zip(pairs[::2], pairs[1::2], strict=True):
-        if type(slot) is not int or not last < slot < slots:
-            raise WireError(f"window: {field} has slots that do not ascend below {slots}")
-        _count(field, count, least=1)
-        last = slot
+    if not pairs:
+        return
+    # Over whole lists, not number by number: the monitor asks this 30 times for every window it is sent.
+    found, counts = pairs[::2], pairs[1::2]
+    if set(map(type, found)) != {int} or found[0] < 0 or found[-1] >= slots or not all(map(lt, found, found[1:])):
+        raise WireError(f"window: {field} has slots that do not ascend below {slots}")
+    if set(map(type, counts)) != {int} or min(counts) < 1 or max(counts) > MAX_COUNT:
+        raise WireError(f"window: {field} is not an integer from 1 to 2**53 - 1")
 
 
 def _count(field: str, value: Any, least: int = 0) -> None:
@@ -177,7 +183,8 @@ def _count(field: str, value: Any, least: int = 0) -> None:
 
 
 def _number(field: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # An integer beyond float64 is compared as it is; math.isfinite and float() would raise OverflowError.
+    if type(value) not in (int, float) or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise WireError(f"window: {field} is not a finite number")
     return float(value)
 

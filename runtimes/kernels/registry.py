@@ -40,7 +40,9 @@ VIEWS = {
 }
 
 # Modules with kernels, in the order of compilation. A new file is entered here.
-MODULES = ("move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_codes", "trees", "checks")
+MODULES = (
+    "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_codes", "trees", "checks", "counting",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

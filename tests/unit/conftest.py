@@ -1,9 +1,12 @@
 """Fixtures of more than one file."""
 
+from collections.abc import Iterator
+
 import pytest
 from sklearn.datasets import load_digits
 
 from tests.cli_tools import compile_to, fitted, frame
+from tests.postgres import Server, binaries
 from tests.quantize_tools import network
 
 
@@ -35,3 +38,24 @@ def digits():
 def mlp(digits):
     """A network on digits, as a problem for the quantiser."""
     return network(*digits)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, for the session."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path) -> Iterator[str]:
+    """The URL of an empty database, once of either kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'monitor.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    url = server.new_database()
+    yield url
+    server.drop_database(url)

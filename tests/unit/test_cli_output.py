@@ -79,6 +79,11 @@ def test_columns_of_numbers_are_flush_right_negative_ones_too(capsys):
     assert "  a    -1  x" in capsys.readouterr().out
 
 
+def test_a_table_without_rows_is_its_header(capsys):
+    output.table("Devices (0)", ("name", "state"), [])
+    assert capsys.readouterr().out == "\nDevices (0)\n  name  state\n"
+
+
 def test_a_number_stays_with_its_percent_sign(capsys):
     output.paragraph("x" * 74 + " 95 % sure")
     assert capsys.readouterr().out.splitlines() == ["  " + "x" * 74, "  95 % sure"]
