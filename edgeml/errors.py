@@ -407,7 +407,7 @@ class RequestError(MonitorError):
         self.status, self.code, self.headers = status, code, headers or {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        more = {"status": self.status, "code": self.code, "headers": self.headers}
+        more: dict[str, Any] = {"status": self.status, "code": self.code, "headers": self.headers}
         return (partial(type(self), **more), (self.cause, self.remedy))
 
 

@@ -95,6 +95,11 @@ def loads(data: bytes | memoryview, what: str, *, limit: int = MAX_JSON_BYTES) -
         raise JSONError(f"{what}: not JSON: {error}") from None
 
 
+def nests_too_deep(data: bytes) -> bool:
+    """Whether arrays and objects nest deeper than ``loads`` reads."""
+    return _depth(_STRING.sub(b"", data)) > MAX_JSON_DEPTH
+
+
 def _depth(rest: bytes) -> int:
     """How deep arrays and objects nest in JSON whose strings were cut out, found without recursion: the parser would
     exhaust the stack.

@@ -69,8 +69,8 @@ def row_function(
         return slow
     pack = struct.Struct(f"={len(numbers)}d{len(ordered) - len(numbers)}q").pack_into
     place = {n: at for at, n in enumerate(schema.names)}
-    by_name = tuple(_getter(group) for group in (numbers, integers, looked_up))
-    by_position = tuple(_getter([place[n] for n in group]) for group in (numbers, integers, looked_up))
+    by_name = tuple(getter(group) for group in (numbers, integers, looked_up))
+    by_position = tuple(getter([place[n] for n in group]) for group in (numbers, integers, looked_up))
     used, width, known = len(ordered), len(schema.names), frozenset(schema.names)
     run, buffers = kernels.library.run, _Buffers(kernels, plan)
 
@@ -163,7 +163,7 @@ class _Buffers(list[_Buffer]):
         return _Buffer(space, memory, space.pointer, space.scratch.view(np.float64), space.scratch)
 
 
-def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+def getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
     """The cells under ``keys`` as a tuple; itemgetter gives one only for two keys or more."""
     if not keys:
         return lambda row: ()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
-from operator import getitem, itemgetter
+from operator import getitem
 from typing import Any
 
 import numpy as np
 
 from edgeml.runtimes.base import Row
+from edgeml.runtimes.native_row import getter
 from edgeml.runtimes.recording_counts import Counts
 from edgeml.runtimes.recording_plans import RowPlan
 from edgeml.telemetry.counting import Places
@@ -40,8 +41,8 @@ def row_recorder(
     """
     plan, schema = counts.plans.rows[index], counts.layout.schema
     groups = (plan.float_features, plan.int_features, plan.texts)
-    by_name = tuple(_getter([f.name for f in group]) for group in groups)
-    by_position = tuple(_getter([f.position for f in group]) for group in groups)
+    by_name = tuple(getter([f.name for f in group]) for group in groups)
+    by_position = tuple(getter([f.position for f in group]) for group in groups)
     tables: list[Any] = [f.places for f in plan.texts]
     scores, labels = _scores(plan), _labels(plan)
     pack = struct.Struct(f"={len(plan.floats)}d{plan.ns + 1 - len(plan.floats)}q").pack_into
@@ -80,7 +81,7 @@ def row_recorder(
                 try:
                     pack(buffer.memory, 0, *floats, *shown, *ints, *texts, *labels(answer), nanoseconds)
                 except struct.error:  # as None is no float
-                    floats = [_NAN if cell is None else cell for cell in floats]
+                    floats = tuple(_NAN if cell is None else cell for cell in floats)
                     texts = map(getitem, tables, get_texts(cells))
                     pack(buffer.memory, 0, *floats, *shown, *ints, *texts, *labels(answer), nanoseconds)
                 full = run(buffer.arguments[index])
@@ -93,16 +94,6 @@ def row_recorder(
         return answer
 
     return one
-
-
-def _getter(keys: Sequence[Any]) -> Numbers:
-    """The cells under ``keys`` as a tuple; itemgetter gives one only for two keys or more."""
-    if not keys:
-        return lambda row: ()
-    if len(keys) == 1:
-        key = keys[0]
-        return lambda row: (row[key],)
-    return itemgetter(*keys)
 
 
 def _scores(plan: RowPlan) -> Numbers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
@@ -155,7 +156,7 @@ def save_devices(connection: Connection, states: Iterable[DeviceState]) -> None:
     # A chain that is begun in this group has no row yet.
     changed = [_chain_row(s.id, s.chains[c]) for s in touched for c in sorted(s.changed_chains)]
     if changed:
-        connection.execute(_chain_upsert(connection), changed)
+        connection.execute(_chain_upsert(connection.dialect.name), changed)
     for state in touched:
         if state.restarted:
             _prune_chains(connection, state.id)
@@ -167,8 +168,9 @@ def _chain_row(device: str, chain: Chain) -> dict[str, Any]:
     return {"device_id": device} | {name: getattr(chain, name) for name in _CHAIN_FIELDS}
 
 
-def _chain_upsert(connection: Connection) -> Any:
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+@cache
+def _chain_upsert(dialect: str) -> Any:
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     upsert = make(chains)
     fields = ("number", "header_sha256", "seen", "reply", "closed")
     return upsert.on_conflict_do_update(

@@ -26,7 +26,11 @@ _REFUSALS = {
     "expired_token": (401, "the enrolment token has expired", _NEW_TOKEN),
     "used_token": (401, "the enrolment token was used as often as it may be", _NEW_TOKEN),
     "device_revoked": (403, "the device's access was revoked", "ask the monitor's operator to restore the device"),
-    "key_in_use": (403, "the device's key is enrolled elsewhere", "erase the identity: edgeml agent erase; then enrol"),
+    "key_in_use": (
+        403,
+        "the device's key is enrolled elsewhere",
+        "end its identity: edgeml agent erase --device-key; then enrol",
+    ),
 }
 
 

@@ -15,8 +15,8 @@ from edgeml.errors import MonitorDatabaseError
 
 # SQLSTATE: data exceptions, broken constraints, and program limits such as an index row that is too long.
 _DATA_CLASSES = ("22", "23", "54")
-# Serialization failure, deadlock, lock not available.
-_AGAIN = ("40001", "40P01", "55P03")
+# Serialization failure, deadlock. Not a lock that was waited for in vain: that took long enough.
+_AGAIN = ("40001", "40P01")
 _SQLITE_DATA = {
     sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE
 }  # fmt: skip

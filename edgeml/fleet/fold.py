@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, text, tuple_, update
 
 from edgeml.fleet.ranges import Range, of_numbers, union
 from edgeml.fleet.registry import insert_ignoring, layout_of
@@ -24,105 +25,123 @@ CHUNK = 250
 SEVERAL = "several reasons"
 _REASON = 200
 
-_LOCK = text("SELECT id FROM devices WHERE id = :id FOR NO KEY UPDATE")
+# As ingest locks them, and in its order, so that it sees a number in one of the two tables.
+_LOCK = text("SELECT id FROM devices WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+
+Days = dict[tuple[str, int, int], Sums]  # by device, model, day
 
 
 class _ChangedMeanwhile(Exception):
     """Another server folded the same windows."""
 
 
-def fold_windows(store: Store, device: str, before: float) -> int:
-    """Fold some windows of a device received before a moment into ``device_days``; returns how many."""
-    fields = (windows.c.stream, windows.c.sequence, windows.c.received, windows.c.model_id, windows.c.ended)
+def fold_windows(store: Store, devices: Sequence[str], before: float) -> int:
+    """Fold some windows of devices, received before a moment, into ``device_days``; returns how many."""
+    table = windows.c
+    fields = (table.device_id, table.stream, table.sequence, table.received, table.model_id, table.ended, table.payload)
     with store.read() as connection:
-        rows = connection.execute(
-            select(*fields, windows.c.payload)
-            .where(windows.c.device_id == device, windows.c.received < before)
-            .limit(CHUNK)
-        ).all()
+        rows = connection.execute(_old(windows, fields, devices, before)).all()
         layouts = {model: layout_of(connection, model) for model in {row.model_id for row in rows}}
-    sums: dict[tuple[int, int], Sums] = {}
+    days: Days = {}
     for row in rows:
-        key = (row.model_id, int(row.ended // DAY) * DAY)
-        if key not in sums:
-            sums[key] = Sums(layouts[row.model_id].slots)
-        sums[key].add(json.loads(zlib.decompress(row.payload)), layouts[row.model_id])
-    return _let_go(store, windows, device, rows, sums)
+        key = (row.device_id, row.model_id, int(row.ended // DAY) * DAY)
+        if key not in days:
+            days[key] = Sums(layouts[row.model_id].slots)
+        days[key].add(json.loads(zlib.decompress(row.payload)), layouts[row.model_id])
+    return _let_go(store, windows, rows, days)
 
 
-def fold_samples(store: Store, device: str, before: float) -> int:
-    """Delete some samples of a device received before a moment; returns how many."""
+def fold_samples(store: Store, devices: Sequence[str], before: float) -> int:
+    """Delete some samples of devices, received before a moment; returns how many."""
+    table = samples.c
     with store.read() as connection:
-        rows = connection.execute(
-            select(samples.c.stream, samples.c.sequence, samples.c.received)
-            .where(samples.c.device_id == device, samples.c.received < before)
-            .limit(CHUNK)
-        ).all()
-    return _let_go(store, samples, device, rows, {})
+        fields = (table.device_id, table.stream, table.sequence, table.received)
+        rows = connection.execute(_old(samples, fields, devices, before)).all()
+    return _let_go(store, samples, rows, {})
 
 
-def _let_go(store: Store, table: Table, device: str, rows: Sequence[Any], sums: dict[tuple[int, int], Sums]) -> int:
+def _old(table: Table, fields: Sequence[Any], devices: Sequence[str], before: float) -> Select[Any]:
+    # By device: all that one has of a day goes into one row.
+    query = select(*fields).where(table.c.device_id.in_(devices), table.c.received < before)
+    return query.order_by(table.c.device_id).limit(CHUNK)
+
+
+def _let_go(store: Store, table: Table, rows: Sequence[Any], days: Days) -> int:
     if not rows:
         return 0
+    keys = [(row.device_id, row.stream, row.sequence) for row in rows]
     try:
         with store.write() as connection:
-            _lock(connection, device)
-            key = tuple_(table.c.stream, table.c.sequence)
-            gone = delete(table).where(table.c.device_id == device, key.in_([(r.stream, r.sequence) for r in rows]))
+            lock_devices(connection, [device for device, _, _ in keys])
+            gone = delete(table).where(tuple_(table.c.device_id, table.c.stream, table.c.sequence).in_(keys))
             if connection.execute(gone).rowcount != len(rows):
                 raise _ChangedMeanwhile
-            for stream in {row.stream for row in rows}:
-                mine = [row for row in rows if row.stream == stream]
-                _add_ranges(
-                    connection, device, stream, of_numbers(r.sequence for r in mine), max(r.received for r in mine)
-                )
-            for (model, start), added in sorted(sums.items()):
-                _add_day(connection, device, model, start, added)
+            _add_ranges(connection, rows)
+            if days:
+                _add_days(connection, days)
     except _ChangedMeanwhile:
         return 0  # whoever did it goes on
     return len(rows)
 
 
-def _lock(connection: Connection, device: str) -> None:
-    # As ingest does, so that it sees a number in one of the two tables.
+def lock_devices(connection: Connection, devices: Iterable[str]) -> None:
+    """Keep ingest from these devices until the transaction ends. SQLite's write lock keeps it from all."""
     if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK, {"id": device})
+        connection.execute(_LOCK, {"ids": sorted(set(devices))})
 
 
-def _add_ranges(connection: Connection, device: str, stream: str, added: list[Range], received: float) -> None:
+def _add_ranges(connection: Connection, rows: Sequence[Any]) -> None:
     table = received_ranges
-    of_stream = (table.c.device_id == device, table.c.stream == stream)
-    rows = connection.execute(select(table.c.first, table.c.last, table.c.received).where(*of_stream)).all()
-    before = {(first, last): at for first, last, at in rows}
-    after = union([*before, *added])
-    joined = [key for key in before if key not in after]
-    if joined:
-        connection.execute(delete(table).where(*of_stream, table.c.first.in_([first for first, _ in joined])))
-    new = [key for key in after if key not in before]
+    added: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        added[row.device_id, row.stream].append(row)
+    before: dict[tuple[str, str], dict[Range, float]] = defaultdict(dict)
+    found = select(table).where(tuple_(table.c.device_id, table.c.stream).in_(list(added)))
+    for row in connection.execute(found):
+        before[row.device_id, row.stream][row.first, row.last] = row.received
+    gone: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
+    for (device, stream), mine in added.items():
+        known = before[device, stream]
+        after = union([*known, *of_numbers(row.sequence for row in mine)])
+        joined = [key for key in known if key not in after]
+        gone += [{"d": device, "s": stream, "f": first} for first, _ in joined]
+        for first, last in after:
+            if (first, last) not in known:
+                times = [known[k] for k in joined if first <= k[0] <= last]
+                times += [row.received for row in mine if first <= row.sequence <= last]
+                key = {"device_id": device, "stream": stream, "first": first, "last": last}
+                new.append(key | {"received": max(times)})
+    if gone:
+        where = (table.c.device_id == bindparam("d"), table.c.stream == bindparam("s"), table.c.first == bindparam("f"))
+        connection.execute(delete(table).where(*where), gone)
     if new:
-        connection.execute(
-            insert(table),
-            [
-                {
-                    "device_id": device, "stream": stream, "first": first, "last": last,
-                    "received": max([received, *(before[k] for k in joined if first <= k[0] <= last)]),
-                }
-                for first, last in new
-            ],
-        )  # fmt: skip
+        connection.execute(insert(table), new)
 
 
-def _add_day(connection: Connection, device: str, model: int, start: int, added: Sums) -> None:
+def _add_days(connection: Connection, days: Days) -> None:
     table = device_days
-    key = {"device_id": device, "model_id": model, "start": start}
-    where = [table.c[name] == value for name, value in key.items()]
-    row = connection.execute(select(table.c.windows, table.c.rows, table.c.sums).where(*where)).one_or_none()
-    if row is not None:
-        added.merge(Sums.from_bytes(row.sums, row.windows, row.rows))
-    values = {"windows": added.windows, "rows": added.rows, "sums": added.to_bytes()}
-    connection.execute(
-        insert(table).values(key | values) if row is None else update(table).where(*where).values(values)
+    key = (table.c.device_id, table.c.model_id, table.c.start)
+    rows = connection.execute(
+        select(*key, table.c.windows, table.c.rows, table.c.sums).where(tuple_(*key).in_(list(days)))
     )
+    old = set()
+    for row in rows.all():
+        old.add((row.device_id, row.model_id, row.start))
+        days[row.device_id, row.model_id, row.start].merge(Sums.from_bytes(row.sums, row.windows, row.rows))
+    values = {
+        at: {"windows": sums.windows, "rows": sums.rows, "sums": sums.to_bytes()} for at, sums in sorted(days.items())
+    }
+    changed = [{"d": at[0], "m": at[1], "s": at[2]} | value for at, value in values.items() if at in old]
+    if changed:
+        where = [column == bindparam(name) for column, name in zip(key, "dms", strict=True)]
+        connection.execute(
+            update(table).where(*where).values({name: bindparam(name) for name in ("windows", "rows", "sums")}), changed
+        )
+    names = ("device_id", "model_id", "start")
+    new = [dict(zip(names, at, strict=True)) | value for at, value in values.items() if at not in old]
+    if new:
+        connection.execute(insert(table), new)
 
 
 # --- what was refused or lost ---------------------------------------------------------------------------------------
@@ -157,7 +176,7 @@ def join_losses(store: Store, before: float, stop: Callable[[], bool]) -> int:
         if stop():
             break
         with store.write() as connection:
-            _lock(connection, device)
+            lock_devices(connection, [device])
             where = (losses.c.device_id == device, losses.c.stream == stream, losses.c.kind == kind)
             rows = connection.execute(select(losses).where(*where, losses.c.received < before)).mappings().all()
             gone += _join(connection, [dict(row) for row in rows])

@@ -228,8 +228,9 @@ class Registry:
     def model(
         self, connection: Connection, project: str, window: Mapping[str, Any], bins: Bins, device: str, now: float
     ) -> tuple[ModelRow, bool]:
-        """The model of a window that was checked over ``bins``, and whether it was made known just now. Raises WireError when it has other
-        bins than the window, or when devices made too many known.
+        """The model of a window that was checked over ``bins``, and whether it was made known just now.
+
+        Raises WireError when it has other bins than the window, or when devices made too many known.
         """
         name, version = window["model"]["name"], window["model"]["version"]
         key = (project, name, version)

@@ -24,6 +24,7 @@ from edgeml.fleet.tables import audit, device_days, devices, events, rollups
 
 DAY = 86400.0
 _CHUNK = 1000
+_DEVICES = 100  # that are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +109,22 @@ class _Run:
             pass
 
     def devices(self) -> None:
-        """Windows, samples and days, device by device: all windows of a device's day are folded into one row."""
+        """Windows, samples and days, some devices after the others."""
         windows, samples, days = (
             self.retention.oldest(kind, self.now) for kind in ("windows", "samples", "device_days")
         )
         last = ""
         while not self.stop():
             with self.store.read() as connection:
-                query = select(devices.c.id).where(devices.c.id > last).order_by(devices.c.id).limit(_CHUNK)
+                query = select(devices.c.id).where(devices.c.id > last).order_by(devices.c.id).limit(_DEVICES)
                 ids = list(connection.execute(query).scalars())
             if not ids:
                 return
             last = ids[-1]
-            for device in ids:
-                self.repeat("windows", partial(fold_windows, self.store, device, windows))
-                self.repeat("samples", partial(fold_samples, self.store, device, samples))
-                old = (device_days.c.device_id == device, device_days.c.start < days)
-                self.repeat("device_days", partial(_delete, self.store, device_days, old))
+            self.repeat("windows", partial(fold_windows, self.store, ids, windows))
+            self.repeat("samples", partial(fold_samples, self.store, ids, samples))
+            old = (device_days.c.device_id.in_(ids), device_days.c.start < days)
+            self.repeat("device_days", partial(_delete, self.store, device_days, old))
 
 
 def _delete(store: Store, table: Table, where: tuple[object, ...]) -> int:

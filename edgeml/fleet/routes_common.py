@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -170,6 +170,10 @@ def doing(request: Request) -> Doing:
     """The dependency that hands a route its ``Doing``."""
     made: Doing = request.state.doing
     return made
+
+
+Do = Annotated[Doing, Depends(doing)]
+Paged = Annotated[Paging, Query()]
 
 
 def checked_router(*, signed_in: bool = True) -> APIRouter:

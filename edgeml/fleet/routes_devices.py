@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from edgeml.fleet import accounts, queries
@@ -18,20 +18,19 @@ from edgeml.fleet.routes_common import (
     MAX_ID,
     PRINTABLE,
     DeviceId,
+    Do,
     Doing,
     Form,
     ModelId,
+    Paged,
     Paging,
     ProjectId,
     checked_router,
-    doing,
 )
 from edgeml.fleet.routes_replies import Bucket, Device, DeviceLine, Listing, Part, Quarantined, Stream, Window
 
 router = checked_router()
 
-Do = Annotated[Doing, Depends(doing)]
-Paged = Annotated[Paging, Query()]
 # The time series' bounds: seconds since 1970 up to the year 5138.
 Moment = Annotated[float, Field(ge=0, le=1e11)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeml.errors import JSONError, MonitorError, RequestError, WireError
@@ -15,13 +15,12 @@ from edgeml.fleet.routes_common import (
     CONFLICT,
     MAX_ID,
     PRINTABLE,
-    Doing,
+    Do,
     Form,
     ModelId,
-    Paging,
+    Paged,
     ProjectId,
     checked_router,
-    doing,
 )
 from edgeml.fleet.routes_devices import Span
 from edgeml.fleet.routes_replies import Bucket, Listing, Model, ModelDetail, ModelLine, Part
@@ -29,7 +28,6 @@ from edgeml.jsonutil import dumps
 
 router = checked_router()
 
-Do = Annotated[Doing, Depends(doing)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 Version = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -69,7 +67,7 @@ class SeriesFilter(Span):
 
 
 @router.get("/v1/projects/{project}/models")
-def list_models(project: ProjectId, paging: Annotated[Paging, Query()], do: Do) -> Part[ModelLine]:
+def list_models(project: ProjectId, paging: Paged, do: Do) -> Part[ModelLine]:
     """The project's models."""
     with do.read() as connection:
         page = queries.models(connection, project, limit=paging.limit, after=paging.after)

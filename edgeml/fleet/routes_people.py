@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Query, Response
+from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from sqlalchemy import select
@@ -22,14 +22,14 @@ from edgeml.fleet.limits import address_key
 from edgeml.fleet.monitor import Monitor
 from edgeml.fleet.routes_common import (
     CONFLICT,
+    Do,
     Doing,
     Error,
     Form,
     Name,
-    Paging,
+    Paged,
     UserName,
     checked_router,
-    doing,
     next_name,
     too_often,
 )
@@ -104,7 +104,7 @@ class Users(BaseModel):
 
 # --- sessions
 @open_router.post("/v1/login", responses={401: {"model": Error}, **CONFLICT})
-async def login(form: Login, do: Annotated[Doing, Depends(doing)]) -> Session:
+async def login(form: Login, do: Do) -> Session:
     """A session for a person."""
     monitor, limits = do.monitor, do.monitor.limits
     address, name = address_key(do.address), form.name.casefold()
@@ -146,7 +146,7 @@ def _log_in(do: Doing, form: Login) -> Session | None:
 
 
 @router.post("/v1/logout", status_code=204)
-def logout(do: Annotated[Doing, Depends(doing)]) -> Response:
+def logout(do: Do) -> Response:
     """End the session that asks."""
     with do.change("logout", do.someone.name) as change:
         access.end_sessions(change.connection, do.someone.id, do.now, only=do.someone.token_id)
@@ -154,7 +154,7 @@ def logout(do: Annotated[Doing, Depends(doing)]) -> Response:
 
 
 @router.get("/v1/me")
-def me(do: Annotated[Doing, Depends(doing)]) -> Me:
+def me(do: Do) -> Me:
     """Who calls, and what it may do."""
     who = do.someone
     roles = [Role(project=project, role=role) for project, role in sorted(who.roles.items())]
@@ -162,7 +162,7 @@ def me(do: Annotated[Doing, Depends(doing)]) -> Me:
 
 
 @router.post("/v1/me/password", status_code=204)
-async def change_own_password(form: PasswordChange, do: Annotated[Doing, Depends(doing)]) -> Response:
+async def change_own_password(form: PasswordChange, do: Do) -> Response:
     """Set one's own password, and end one's other sessions."""
     address = address_key(do.address)
     wait = do.monitor.limits.login_address.take(address)
@@ -188,7 +188,7 @@ def _change_own(do: Doing, form: PasswordChange) -> None:
 
 # --- users, for root users
 @router.get("/v1/users")
-def list_users(paging: Annotated[Paging, Query()], do: Annotated[Doing, Depends(doing)]) -> Users:
+def list_users(paging: Paged, do: Do) -> Users:
     """All users, by name."""
     with do.read() as connection:
         found = accounts.list_users(connection, limit=paging.limit, after=paging.after)
@@ -196,7 +196,7 @@ def list_users(paging: Annotated[Paging, Query()], do: Annotated[Doing, Depends(
 
 
 @router.post("/v1/users", status_code=201, responses=CONFLICT)
-async def create_user(form: NewUser, do: Annotated[Doing, Depends(doing)]) -> User:
+async def create_user(form: NewUser, do: Do) -> User:
     """A new user, with no role yet."""
     made = await _hashing(do.monitor, hashed, form.password)
 
@@ -208,14 +208,14 @@ async def create_user(form: NewUser, do: Annotated[Doing, Depends(doing)]) -> Us
 
 
 @router.get("/v1/users/{name}")
-def get_user(name: UserName, do: Annotated[Doing, Depends(doing)]) -> User:
+def get_user(name: UserName, do: Do) -> User:
     """One user."""
     with do.read() as connection:
         return User(**accounts.get_user(connection, name))
 
 
 @router.patch("/v1/users/{name}", responses=CONFLICT)
-async def change_user(name: UserName, form: UserChange, do: Annotated[Doing, Depends(doing)]) -> User:
+async def change_user(name: UserName, form: UserChange, do: Do) -> User:
     """Set a user's password, or whether it is a root user, or disabled."""
     made = None if form.password is None else await _hashing(do.monitor, hashed, form.password)
     said = form.model_dump(exclude={"password"}, exclude_none=True) | ({"password": "new"} if made else {})
@@ -231,7 +231,7 @@ async def change_user(name: UserName, form: UserChange, do: Annotated[Doing, Dep
 
 
 @router.delete("/v1/users/{name}", status_code=204, responses=CONFLICT)
-def delete_user(name: UserName, do: Annotated[Doing, Depends(doing)]) -> Response:
+def delete_user(name: UserName, do: Do) -> Response:
     """Forget a user. The audit log keeps the name."""
     with do.change("user delete", name) as change:
         accounts.delete_user(change.connection, name)

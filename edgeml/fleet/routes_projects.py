@@ -7,29 +7,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 
 from edgeml.fleet import accounts
 from edgeml.fleet.enrol import create_enrolment_token
 from edgeml.fleet.routes_common import (
     CONFLICT,
+    Do,
     Doing,
     Form,
     Name,
+    Paged,
     Paging,
     ProjectId,
     TokenId,
     UserName,
     checked_router,
-    doing,
     next_name,
 )
 
 router = checked_router()
 
-Do = Annotated[Doing, Depends(doing)]
-Part = Annotated[Paging, Query()]
 ProjectName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$", min_length=1, max_length=100)
 ]
@@ -137,7 +136,7 @@ class NewEnrolmentToken(BaseModel):
 
 # --- projects
 @router.get("/v1/projects")
-def list_projects(paging: Part, do: Do) -> Projects:
+def list_projects(paging: Paged, do: Do) -> Projects:
     """The caller's projects, by name."""
     only = None if do.someone.root else sorted(do.someone.roles)
     with do.read() as connection:
@@ -170,7 +169,7 @@ def rename_project(project: ProjectId, form: ProjectForm, do: Do) -> Project:
 
 # --- members
 @router.get("/v1/projects/{project}/members")
-def list_members(project: ProjectId, paging: Part, do: Do) -> Members:
+def list_members(project: ProjectId, paging: Paged, do: Do) -> Members:
     """Who has a role in the project, by name."""
     with do.read() as connection:
         found = accounts.list_members(connection, project, limit=paging.limit, after=paging.after)
@@ -194,7 +193,7 @@ def remove_member(project: ProjectId, name: UserName, do: Do) -> Response:
 
 # --- tokens of programs
 @router.get("/v1/projects/{project}/tokens")
-def list_tokens(project: ProjectId, paging: Part, do: Do) -> Tokens:
+def list_tokens(project: ProjectId, paging: Paged, do: Do) -> Tokens:
     """The project's tokens, without their secrets."""
     return _tokens(do, project, paging)
 
@@ -215,7 +214,7 @@ def revoke_token(project: ProjectId, token: TokenId, do: Do) -> Response:
 
 # --- tokens for /metrics, which is about all projects
 @router.get("/v1/metrics-tokens")
-def list_metrics_tokens(paging: Part, do: Do) -> Tokens:
+def list_metrics_tokens(paging: Paged, do: Do) -> Tokens:
     """Tokens that may read /metrics and nothing else, without their secrets."""
     return _tokens(do, None, paging)
 
@@ -236,7 +235,7 @@ def revoke_metrics_token(token: TokenId, do: Do) -> Response:
 
 # --- enrolment tokens
 @router.get("/v1/projects/{project}/enrolment-tokens")
-def list_enrolment_tokens(project: ProjectId, paging: Part, do: Do) -> EnrolmentTokens:
+def list_enrolment_tokens(project: ProjectId, paging: Paged, do: Do) -> EnrolmentTokens:
     """The project's enrolment tokens, without their secrets."""
     with do.read() as connection:
         found = accounts.list_enrolment_tokens(connection, project, limit=paging.limit, after=paging.after)

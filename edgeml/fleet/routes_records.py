@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Query
 from pydantic import Field
 
 from edgeml.fleet import queries
-from edgeml.fleet.routes_common import HEX, PRINTABLE, Doing, Form, Paging, ProjectId, checked_router, doing
+from edgeml.fleet.routes_common import HEX, PRINTABLE, Do, Form, Paged, Paging, ProjectId, checked_router
 from edgeml.fleet.routes_replies import AuditLine, Event, Listing, Loss, LossTotal, Part, Refused, Summary
 
 router = checked_router()
 
-Do = Annotated[Doing, Depends(doing)]
 OneDevice = Annotated[str | None, Field(pattern=HEX)]
 
 
@@ -78,7 +77,7 @@ def list_quarantine(project: ProjectId, by: Annotated[ByDevice, Query()], do: Do
 
 
 @router.get("/v1/projects/{project}/audit")
-def list_audit(project: ProjectId, paging: Annotated[Paging, Query()], do: Do) -> Part[AuditLine]:
+def list_audit(project: ProjectId, paging: Paged, do: Do) -> Part[AuditLine]:
     """Who changed what in the project, newest first."""
     with do.read() as connection:
         page = queries.audit(connection, project, limit=paging.limit, after=paging.after)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Depends, Query, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from edgeml.errors import MonitorDatabaseError, RequestError
 from edgeml.fleet import queries
 from edgeml.fleet.prometheus import CONTENT_TYPE
-from edgeml.fleet.routes_common import Doing, Error, Paging, checked_router, doing
+from edgeml.fleet.routes_common import Do, Error, Paged, checked_router
 from edgeml.fleet.routes_replies import AuditLine, Part
 
 open_router = checked_router(signed_in=False)
 router = checked_router()
-
-Do = Annotated[Doing, Depends(doing)]
 
 
 class Health(BaseModel):
@@ -52,7 +48,7 @@ def metrics(do: Do) -> Response:
 
 
 @router.get("/v1/audit")
-def audit(paging: Annotated[Paging, Query()], do: Do) -> Part[AuditLine]:
+def audit(paging: Paged, do: Do) -> Part[AuditLine]:
     """The whole audit log, newest first: of all projects, and of what belongs to none."""
     with do.read() as connection:
         page = queries.audit(connection, None, limit=paging.limit, after=paging.after)

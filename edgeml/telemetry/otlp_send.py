@@ -136,8 +136,8 @@ class Exporter:
         with self._changed:
             self._queue.extend(readings)
             while len(self._queue) > self._limit:
-                self._queue.pop()
-                self.counts["x"] += 1; self.counts["overflowed"] += 1
+                self._queue.popleft()
+                self.counts["overflowed"] += 1
             self._changed.notify_all()
 
     def status(self) -> dict[str, Any]:

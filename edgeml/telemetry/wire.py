@@ -184,12 +184,13 @@ def decompress(data: bytes) -> bytes:
     return body
 
 
-def read_body(data: bytes, payload_bytes: Callable[[Any], bytes] = dumps) -> Body:
+def read_body(data: bytes, reader: Callable[..., Any] = loads, writer: Callable[[Any], bytes] = dumps) -> Body:
     """A body from its JSON. Payloads are parsed, not checked: see ``window.check_window``. Raises WireError.
 
-    ``payload_bytes`` writes the items' payloads again: the monitor has a faster one than canonical JSON needs.
+    ``reader`` and ``writer`` are ``jsonutil.loads`` and what writes the items' payloads again: the monitor has faster
+    ones.
     """
-    fields = _json(data, "batch body", MAX_BODY_BYTES)
+    fields = _json(data, "batch body", MAX_BODY_BYTES, reader)
     if not isinstance(fields, dict) or set(fields) != {"items", "losses", "profiles"}:
         raise WireError("batch body: not {items, losses, profiles}")
     items, losses, profiles = fields["items"], fields["losses"], fields["profiles"]
@@ -201,13 +202,13 @@ def read_body(data: bytes, payload_bytes: Callable[[Any], bytes] = dumps) -> Bod
         raise WireError(f"batch body: profiles is not an object of at most {MAX_PROFILES}")
     for sha in profiles:
         _digest("batch body: profiles", sha)
-    read = tuple(_item(fields, payload_bytes) for fields in items)
+    read = tuple(_item(fields, writer) for fields in items)
     if len({(i.stream, i.sequence) for i in read}) != len(read):
         raise WireError("batch body: an item stands twice")
     return Body(read, tuple(fields[4] for fields in items), tuple(map(_loss, losses)), profiles)
 
 
-def _item(fields: Any, payload_bytes: Callable[[Any], bytes]) -> Item:
+def _item(fields: Any, writer: Callable[[Any], bytes]) -> Item:
     if not isinstance(fields, list) or len(fields) != 5:
         raise WireError("batch body: an item is not [stream, sequence, kind, rows, payload]")
     stream, sequence, kind, rows, payload = fields
@@ -216,7 +217,7 @@ def _item(fields: Any, payload_bytes: Callable[[Any], bytes]) -> Item:
     _integer("batch body: rows", rows)
     if kind not in KINDS:
         raise WireError("batch body: an item's kind is not known")
-    return Item(stream, sequence, kind, payload_bytes(payload), rows)
+    return Item(stream, sequence, kind, writer(payload), rows)
 
 
 def _loss(fields: Any) -> Loss:
@@ -233,9 +234,9 @@ def _loss(fields: Any) -> Loss:
     return loss
 
 
-def _json(data: bytes, what: str, limit: int) -> Any:
+def _json(data: bytes, what: str, limit: int, reader: Callable[..., Any] = loads) -> Any:
     try:
-        return loads(data, what, limit=limit)
+        return reader(data, what, limit=limit)
     except JSONError as error:
         raise WireError(error.cause) from None
 

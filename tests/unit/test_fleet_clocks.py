@@ -45,6 +45,10 @@ def test_of_a_boot_nothing_is_known_of_the_wall_clock_is_a_hint(wall, now_on_dev
     assert (found.ended, found.clock) == (ended, clock)
 
 
+def test_a_window_that_was_closed_as_it_was_sent_is_not_of_the_future():
+    assert placed(end=1101.0)[1:] == (NOW, "monotonic")  # the clocks were read a second apart
+
+
 def test_a_monotonic_clock_that_cannot_be_is_not_believed():
     assert placed(end=5000.0, start=4000.0).clock == "wall"  # closed after it was sent
     assert placed(end=0.0, start=0.0, sent=Sent("boot", 1e9, NOW)).clock == "wall"  # 30 years before it came

@@ -184,7 +184,9 @@ def test_nothing_of_another_project_is_found(database):
             ask(ours, "devices", after=device)
 
 
-@pytest.mark.parametrize("after", ["", "x", "1~2~3~4", "nan~a~1", "9" * 40, f"1.0~{'a' * 32}~{2**63}", "~~~~", "a\0b"])
+@pytest.mark.parametrize(
+    "after", ["", "x", "1~2~3~4~5~6", "nan~a~1", "9" * 40, f"1.0~{'a' * 32}~{2**63}", "~~~~", "a\0b"]
+)
 @pytest.mark.parametrize("kind", ["devices", "losses", "events", "quarantine", "models", "audit", "streams", "windows"])
 def test_a_cursor_of_nowhere_is_refused(tmp_path, kind, after):
     with fleet(f"sqlite:///{tmp_path / 'monitor.db'}", start=False) as db:

@@ -186,7 +186,7 @@ def test_the_thread_runs_it_and_outlives_errors(db, monkeypatch):
 
 
 def test_many_devices_are_all_visited(db, monkeypatch):
-    monkeypatch.setattr("edgeml.fleet.retention._CHUNK", 2)
+    monkeypatch.setattr("edgeml.fleet.retention._DEVICES", 2)
     for _ in range(5):
         sender = db.sender()
         db.send(sender, sender.items(window()))

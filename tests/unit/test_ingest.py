@@ -1,8 +1,12 @@
 """Ingest, on SQLite and PostgreSQL: every item counts once, in the right buckets, or is answered why it does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgeml.fleet import tables
+from edgeml.fleet.ingest import IngestSettings
+from edgeml.telemetry.wire import Sent
 from tests.fleet_tools import T0, fleet, outcomes, profile, window
 
 P = profile()
@@ -134,6 +138,14 @@ def test_a_malformed_window_is_refused_alone(db, payload, word):
     assert len(db.rows(tables.quarantine)) == 1
 
 
+def test_an_item_that_counts_other_rows_than_its_window_is_refused(db):
+    sender = db.sender()
+    (item,) = sender.items(window(rows=10))
+    reply = db.send(sender, [replace(item, rows=11)])
+    assert outcomes(reply) == ["refused"]
+    assert "10 rows, its item says 11" in reply.body["results"][0][1]
+
+
 def test_a_malformed_profile_refuses_what_needs_it(db):
     sender = db.sender()
     spoiled = P | {"features": P["features"][:1]}
@@ -156,8 +168,6 @@ def test_late_windows_go_where_they_belong_and_make_no_minute_anew(db):
     now = T0 + 60 * 86400
     # 30 days ago in the same boot, minutes are kept for 14: the hour and the day are counted, the minute is not.
     late = sender.items(window(rows=7, end=30 * 86400.0), window(rows=1, end=60 * 86400.0 - 5))
-    from edgeml.telemetry.wire import Sent
-
     reply = db.send(sender, late, received=now, sent=Sent("boot", 60 * 86400.0, now))
     assert outcomes(reply) == ["accepted"] * 2
     starts = {(r["level"], r["start"], r["rows"]) for r in db.rows(tables.rollups)}
@@ -170,8 +180,6 @@ def test_late_windows_go_where_they_belong_and_make_no_minute_anew(db):
 
 
 def test_models_that_devices_make_known_are_bounded(database):
-    from edgeml.fleet.ingest import IngestSettings
-
     with fleet(database, IngestSettings(max_models=2)) as db:
         sender = db.sender()
         models = [window(model={"name": f"m{i}", "version": 1, "manifest_sha256": "a" * 64}) for i in range(4)]

@@ -121,10 +121,10 @@ def test_every_value_stands_in_the_bucket_that_holds_it(profile, columns, name):
 
 
 def test_states_of_numbers(profile):
-    seen = np.array([np.nan, np.nan, np.inf, -np.inf, -1e9, 1e9, 1e9, 40.0, 41.0])
+    seen = np.array([np.nan, np.nan, np.inf, *[-np.inf] * 3, -1e9, 1e9, 1e9, *[40.0, 41.0] * 2])
     values = values_of(window_of(profile, {"age": seen}), profile)
     states = {dict(a)["edgeml.value.state"]: v for (n, a), v in values.items() if n == "edgeml.model.feature.count"}
-    assert states == {"missing": 2, "+inf": 1, "-inf": 1, "below": 1, "above": 2, "in_range": 2}
+    assert states == {"missing": 2, "+inf": 1, "-inf": 3, "below": 1, "above": 2, "in_range": 4}
 
 
 def test_a_feature_that_the_sample_had_no_number_of(profile):

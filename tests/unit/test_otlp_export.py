@@ -145,6 +145,9 @@ def test_cumulative_totals(database):
         export.export(NOW + 600)
         export.export(NOW + 660)
         assert max(p[-1] for key, p in receiver.points.items() if key[1] == "edgeml.model.rows") == 31
+        count = len(receiver.requests)
+        export.export(NOW + 720)
+        assert len(receiver.requests) == count  # nothing is new, and nothing is owed
         export.stop()
 
 

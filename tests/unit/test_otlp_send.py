@@ -155,6 +155,7 @@ def test_a_full_queue_lets_the_oldest_go_and_nobody_waits():
         exporter.put(readings(20, first=1))
         status = exporter.status()
         assert (status["queued"], status["overflowed"]) == (5, 15)
+        assert [reading.start for reading in exporter._queue] == [1016.0, 1017.0, 1018.0, 1019.0, 1020.0]
         exporter.close(timeout=0.01)
     assert exporter.counts["dropped"] == 6
     assert not [t for t in threading.enumerate() if t.name == "edgeml-otlp"]

@@ -96,29 +96,36 @@ def test_a_fork_inherits_no_connection_and_both_go_on(tmp_path):
     spool.close()
 
 
-def test_a_child_goes_on_after_its_parent_has_closed(tmp_path):
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_child_goes_on_after_its_parent_has_closed(tmp_path, monkeypatch, announced):
     """What SQLite knows of locks is copied by a fork: a parent that closes must not remove the log under the child."""
     spool = Spool(tmp_path, key=KEY)
+    if not announced:  # as an embedding server forks: no hook runs before
+        monkeypatch.setattr(spool_fork, "_watched", set())
     spool.append([item(0)])
     read, write = os.pipe()
+    began, begin_now = os.pipe()
 
     def child():
         spool.append([item(1)])
+        os.write(begin_now, b"x")
         os.read(read, 1)
         spool.append([item(2)])
-        spool.close()
+        os.kill(os.getpid(), signal.SIGKILL)  # what was acknowledged needs no close
 
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             signal.alarm(60)
             child()
-            os._exit(0)
         os._exit(1)
+    assert os.read(began, 1) == b"x"
     spool.append([item(3)])
     spool.close()
     os.write(write, b"x")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    os.close(began)
+    os.close(begin_now)
     os.close(read)
     os.close(write)
     with Spool(tmp_path, key=KEY) as again:
