@@ -6,8 +6,9 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from edgeml.errors import MonitorSettingsError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from edgeml.fleet.retention import Retention
     from edgeml.fleet.store import Store
 
 PASSWORD_VARIABLE = "EDGEML_MONITOR_PASSWORD"
@@ -35,6 +37,15 @@ password_option = click.option(
     "--password-file",
     type=click.Path(path_type=Path),
     help="Read the password from this file's first line. Else EDGEML_MONITOR_PASSWORD is taken, or asked for.",
+)
+keep_option = click.option(
+    "--keep",
+    "kept",
+    multiple=True,
+    metavar="KIND=DAYS",
+    help="How long to keep windows, samples, minutes, hours, days, device_days, losses, events, quarantine or audit; "
+    "'ever' for ever. Repeatable. Default: windows 2, samples 30, minutes 14, hours 400, days 1830, device_days 180, "
+    "losses 90, events 180, quarantine 30, audit 732.",
 )
 expires_option = click.option(
     "--days", type=click.FloatRange(0.001, 36500), metavar="NUMBER", help="Days until it expires; never by default."
@@ -104,6 +115,26 @@ def read_password(file: Path | None, name: str) -> str:
             "there is no terminal to ask for a password", f"set {PASSWORD_VARIABLE}, or give --password-file"
         )
     return str(click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def retention_of(kept: Sequence[str]) -> Retention:
+    """How long is kept what, by the --keep options over the defaults."""
+    from edgeml.fleet.retention import DAY, Retention
+
+    kinds = [field.name for field in fields(Retention)]
+    chosen: dict[str, float | None] = {}
+    for text in kept:
+        kind, _, days = text.partition("=")
+        try:
+            chosen[kind] = None if days == "ever" else float(days) * DAY
+            valid = kind in kinds and (days == "ever" or 0 <= float(days) <= 36500)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise MonitorSettingsError(
+                f"--keep {text!r} is not KIND=DAYS", f"a KIND is one of {', '.join(kinds)}; DAYS a number, or 'ever'"
+            )
+    return Retention(**chosen)
 
 
 def expiry(days: float | None) -> float | None:

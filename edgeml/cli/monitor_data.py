@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgeml.cli import options, output
-from edgeml.cli.monitor_common import database_option, open_store
+from edgeml.cli.monitor_common import database_option, keep_option, open_store, retention_of
 
 
 @click.command(short_help="Write the whole database to one file, while the server runs.")
@@ -57,19 +57,22 @@ def restore(path: Path, force: bool, database: str | None, as_json: bool) -> Non
 
 
 @click.command(short_help="Delete what is older than it need be.")
+@keep_option
 @database_option
 @options.json_option
-def retention(database: str | None, as_json: bool) -> None:
+def retention(kept: tuple[str, ...], database: str | None, as_json: bool) -> None:
     """Roll up and delete what is older than it need be, now. A running server does so every hour.
 
     \b
-    Example:
+    Examples:
       edgeml monitor retention --json
+      edgeml monitor retention --keep windows=0.5 --keep audit=ever
     """
-    from edgeml.fleet.retention import Retention, run_retention
+    from edgeml.fleet.retention import run_retention
 
+    chosen = retention_of(kept)
     with open_store(database) as store:
-        done = run_retention(store, Retention(), time.time())
+        done = run_retention(store, chosen, time.time())
     if as_json:
         output.print_json(done)
     else:

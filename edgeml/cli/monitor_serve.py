@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeml.cli import options, otlp_options, output
-from edgeml.cli.monitor_common import database_option
+from edgeml.cli.monitor_common import database_option, keep_option, retention_of
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -41,7 +41,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 )
 @click.option(
     "--enrolment-rate",
-    default=10.0,
+    default=100.0,
     show_default=True,
     type=click.FloatRange(min=0.01),
     metavar="NUMBER",
@@ -55,13 +55,20 @@ _LEVELS = ("debug", "info", "warning", "error")
     metavar="NUMBER",
     help="How long a log-in lasts.",
 )
+@keep_option
 @otlp_options.otlp_options
 @click.option("--access-log/--no-access-log", default=True, help="A line of the log for every request.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(_LEVELS), help="What is logged.")
 @click.option("--no-migrate", is_flag=True, help="Refuse a database of another version instead of migrating it.")
 @options.json_option
 def serve(
-    database: str | None, session_hours: float, log_level: str, no_migrate: bool, as_json: bool, **given: Any
+    database: str | None,
+    session_hours: float,
+    kept: tuple[str, ...],
+    log_level: str,
+    no_migrate: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what is under way and end with exit code 0.
 
@@ -78,6 +85,7 @@ def serve(
     from edgeml.fleet.settings import Settings, database_url
 
     set_up_log(log_level)
+    retention = retention_of(kept)
     otlp = otlp_options.take(given)
     settings = Settings(session_seconds=3600 * session_hours, **given)
 
@@ -85,7 +93,8 @@ def serve(
         click.echo(json.dumps({"url": url}) if as_json else output.printable(f"listening on {url}"))
         sys.stdout.flush()
 
-    run(database_url(database), settings, migrate=not no_migrate, otlp=otlp, ready=ready)
+    url = database_url(database)
+    run(url, settings, retention=retention, migrate=not no_migrate, otlp=otlp, ready=ready)
 
 
 def set_up_log(level: str) -> None:

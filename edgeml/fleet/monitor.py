@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edgeml.fleet.device_state import Device
 from edgeml.fleet.enrol import find_device
-from edgeml.fleet.ingest import Ingest
+from edgeml.fleet.ingest import Ingest, IngestSettings
 from edgeml.fleet.limits import new_limits
 from edgeml.fleet.prometheus import Metrics
 from edgeml.fleet.retention import Retention, RetentionThread
@@ -42,7 +42,7 @@ class Monitor:
         self.limits = new_limits(settings)
         self.metrics = Metrics()
         self.metrics.add_database(store)
-        self.ingest = Ingest(store)
+        self.ingest = Ingest(store, IngestSettings(retention=self.retention))
         self.devices = DeviceCache(store)
         self.hashing = ThreadPoolExecutor(_MAX_HASHING, thread_name_prefix="edgeml-hash")
         self.hash_queue = BoundedSemaphore(_MAX_WAITING)

@@ -26,6 +26,7 @@ from edgeml.fleet.auth import without_secrets
 from edgeml.fleet.connection import bounded_protocol, connection_count
 from edgeml.fleet.monitor import Monitor
 from edgeml.fleet.otlp_export import start_otlp
+from edgeml.fleet.retention import Retention
 from edgeml.fleet.settings import Settings
 from edgeml.fleet.store import Store
 from edgeml.fleet.tls import expiry_warning, reload, server_context
@@ -40,6 +41,7 @@ def serve(
     url: str,
     settings: Settings,
     *,
+    retention: Retention | None = None,
     migrate: bool = True,
     otlp: OtlpSettings | None = None,
     ready: Callable[[str], None] = lambda address: None,
@@ -59,7 +61,7 @@ def serve(
     with contextlib.closing(listener):
         store = Store.open(url, migrate=migrate)
         try:
-            monitor = Monitor(store, settings)
+            monitor = Monitor(store, settings, retention)
             server = MonitorServer(monitor, context)
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host

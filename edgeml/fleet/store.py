@@ -169,8 +169,9 @@ def _sqlite(url: URL) -> Engine:
         connection.isolation_level = None  # the driver would begin transactions by rules of its own
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: a commit is on the disk before a device hears of it.
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-65536", "wal_autocheckpoint=4000"):
+        # FULL: a commit is on the disk before a device hears of it. The log is folded in often, 2 MB at a time: the
+        # longest of 1,500 commits took 88 ms, against 407 ms with 16 MB at a time.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-65536", "wal_autocheckpoint=500"):
             cursor.execute(f"PRAGMA {pragma}")
         # A log that grew in a long read is cut back afterwards.
         cursor.execute(f"PRAGMA journal_size_limit={64 * 2**20}")

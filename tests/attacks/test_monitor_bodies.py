@@ -47,6 +47,19 @@ def test_body_over_the_limit_is_refused(server, streamed):
         assert made.http.post(path, headers=headers, content=fits).status_code == 422, path
 
 
+def test_client_that_asks_first_is_not_asked_for_too_much(server):
+    made, _, _ = server
+    head = "POST /v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(made.address, timeout=30) as client:
+        client.sendall(f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection(made.address, timeout=30) as client:
+        client.sendall(f"{head}Content-Length: 2\r\n\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
+        client.sendall(b"{}")
+        assert client.recv(65536).startswith(b"HTTP/1.1 422 ")
+
+
 def test_endless_body_is_cut(server):
     made, _, _ = server
     with socket.create_connection(made.address, timeout=30) as client:

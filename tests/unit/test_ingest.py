@@ -138,6 +138,15 @@ def test_a_malformed_window_is_refused_alone(db, payload, word):
     assert len(db.rows(tables.quarantine)) == 1
 
 
+def test_a_device_that_sends_only_refuse_fills_no_disk(db, monkeypatch):
+    monkeypatch.setattr("edgeml.fleet.flush.MAX_QUARANTINED_PAYLOADS", 3)
+    sender = db.sender()
+    for _ in range(2):
+        db.send(sender, sender.items({"bad": 1}, {"bad": 2}))
+    kept = {row["sequence"]: bool(row["payload"]) for row in db.rows(tables.quarantine)}
+    assert kept == {0: True, 1: True, 2: True, 3: False}
+
+
 def test_an_item_that_counts_other_rows_than_its_window_is_refused(db):
     sender = db.sender()
     (item,) = sender.items(window(rows=10))

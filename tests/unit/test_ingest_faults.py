@@ -3,12 +3,14 @@
 import threading
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from sqlalchemy import event, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, OperationalError, ProgrammingError
 
 from edgeml.errors import MonitorDatabaseError
 from edgeml.fleet import merge, tables, writer
+from edgeml.fleet.failures import Kind, kind_of
 from edgeml.fleet.ingest import IngestSettings
 from edgeml.fleet.rollup import Sums
 from edgeml.fleet.store import Store
@@ -223,6 +225,30 @@ def test_a_deadlock_is_tried_again(db, monkeypatch):
     sender = db.sender()
     assert outcomes(db.send(sender, sender.items(window()))) == ["accepted"]
     assert len(tries) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("x"), Kind.DATA),
+        (OverflowError("Python int too large to convert to SQLite INTEGER"), Kind.DATA),
+        (IntegrityError("", {}, psycopg.errors.UniqueViolation()), Kind.DATA),
+        (DataError("", {}, psycopg.errors.NumericValueOutOfRange()), Kind.DATA),
+        (OperationalError("", {}, psycopg.errors.ProgramLimitExceeded()), Kind.DATA),
+        (OperationalError("", {}, psycopg.errors.DeadlockDetected()), Kind.AGAIN),
+        (OperationalError("", {}, psycopg.errors.SerializationFailure()), Kind.AGAIN),
+        (OperationalError("", {}, psycopg.errors.LockNotAvailable()), Kind.DATABASE),
+        (OperationalError("", {}, psycopg.errors.DiskFull()), Kind.DATABASE),
+        (OperationalError("", {}, psycopg.errors.AdminShutdown()), Kind.DATABASE),
+        (OperationalError("", {}, psycopg.OperationalError("connection lost")), Kind.DATABASE),
+        (ProgrammingError("", {}, psycopg.errors.UndefinedTable()), Kind.DATABASE),
+        (InternalError("", {}, psycopg.errors.IndexCorrupted()), Kind.DATABASE),
+        (MemoryError(), Kind.DATABASE),
+        (MonitorDatabaseError("anything"), Kind.DATABASE),
+    ],
+)
+def test_only_data_is_held_against_an_item(error, kind):
+    assert kind_of(error) is kind
 
 
 # --- bounds ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """``edgeml monitor``: from nothing to a server a device can enrol with, and its administration, text and JSON alike."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from sqlalchemy import select
 
 from edgeml.cli.app import cli
 from edgeml.fleet import tables
+from edgeml.fleet.retention import DAY, Retention
 from edgeml.fleet.store import Store
 from tests.cli_tools import run
 from tests.monitor_tools import PASSWORD, FakeDevice, cheap_hashes, served, window
@@ -168,6 +170,27 @@ def test_backup_and_restore(monitor):
 def test_retention(monitor):
     monitor("init")
     assert set(monitor("retention").values()) <= {0}
+    with served(monitor.url) as server:
+        device = FakeDevice(server.http)
+        device.enrol(monitor("enrol-token", "create", "x")["token"])
+        assert device.send(device.items(window())).status_code == 200
+    windows, store = select(tables.windows.c.sequence), Store.open(monitor.url)
+    monitor("retention")
+    with store.read() as connection:
+        assert connection.execute(windows).all()
+    monitor("retention", "--keep", "windows=0", "--keep", "audit=ever")
+    with store.read() as connection:
+        assert not connection.execute(windows).all()
+    store.close()
+    for wrong in ("windows", "windows=", "windows=x", "windows=-1", "windows=nan", "windowz=3", "=1"):
+        assert "is not KIND=DAYS" in monitor("retention", "--keep", wrong, code=2)
+        assert "is not KIND=DAYS" in monitor("serve", "--keep", wrong, code=2)
+
+
+def test_help_says_the_defaults_of_retention():
+    said = " ".join(run("monitor", "retention", "--help").stdout.split())
+    for kind, seconds in asdict(Retention()).items():
+        assert f"{kind} {seconds / DAY:.0f}" in said
 
 
 def test_every_change_stands_in_the_audit_log_and_no_secret(monitor):

@@ -85,6 +85,14 @@ def test_a_session_expires(server):
     assert made.http.get("/v1/me", headers=who.headers("viewer")).status_code == 401
 
 
+def test_a_session_ends_with_its_user_whoever_disabled_it(server):
+    made, who = server
+    with made.store.write() as connection:
+        connection.execute(update(tables.users).where(tables.users.c.name == "viewer").values(disabled=True))
+    assert made.http.get("/v1/me", headers=who.headers("viewer")).status_code == 401
+    assert made.http.get("/v1/me", headers=who.headers("viewer token")).status_code == 200
+
+
 def test_own_password(server):
     made, who = server
     new = "another horse entirely"
