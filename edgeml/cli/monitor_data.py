@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgeml.cli import options, output
-from edgeml.cli.monitor_common import database_option, keep_option, open_store, retention_of
+from edgeml.cli.monitor_common import change, database_option, keep_option, open_store, retention_of
 
 
 @click.command(short_help="Write the whole database to one file, while the server runs.")
@@ -73,6 +73,8 @@ def retention(kept: tuple[str, ...], database: str | None, as_json: bool) -> Non
     chosen = retention_of(kept)
     with open_store(database) as store:
         done = run_retention(store, chosen, time.time())
+        with change(store, "retention", "database", kept=list(kept), rows=done):
+            pass
     if as_json:
         output.print_json(done)
     else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from edgeml.errors import RequestError
 from edgeml.fleet import auth, roles, tables
@@ -107,6 +107,9 @@ def not_found(what: str) -> RequestError:
 def open_session(connection: Connection, user_id: str, now: float, seconds: float) -> tuple[str, float]:
     """A token for a person who has logged in, and when it expires."""
     made, expires = auth.new_token(), now + seconds
+    tokens = tables.access_tokens.c
+    # Here, so that sessions that nobody ends do not pile up.
+    connection.execute(delete(tables.access_tokens).where(tokens.user_id == user_id, tokens.expires < now))
     connection.execute(
         insert(tables.access_tokens).values(
             id=made.id, salt=made.salt, hash=made.hash, name="session", user_id=user_id, created=now, expires=expires

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from edgeml.errors import RequestError
@@ -145,8 +145,9 @@ def delete_user(connection: Connection, name: str) -> None:
 
 def _keep_a_root(connection: Connection, user_id: str) -> None:
     users = tables.users.c
-    others = select(func.count()).where(users.root.is_(True), users.disabled.is_(False), users.id != user_id)
-    if not connection.scalar(others):
+    # Locked, so that two root users cannot end each other at once.
+    roots = select(users.id).where(users.root.is_(True), users.disabled.is_(False)).with_for_update()
+    if not set(connection.scalars(roots)) - {user_id}:
         raise _refused(409, "last_root", "no other root user would be left", "make another root user first")
 
 
@@ -156,18 +157,23 @@ def set_member(connection: Connection, project: str, name: str, role: str) -> Ro
     if role not in ROLES:
         raise _refused(422, "invalid", f"there is no role {role[:20]!r}", f"one of {', '.join(ROLES)}")
     user = get_user(connection, name)
-    remove_member(connection, project, name, missing_ok=True)
-    row = {"user_id": user["id"], "project_id": project, "role": role}
-    connection.execute(insert(tables.memberships).values(row))
+    members = tables.memberships
+    changed = update(members).where(members.c.project_id == project, members.c.user_id == user["id"]).values(role=role)
+    if not connection.execute(changed).rowcount:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(members).values(user_id=user["id"], project_id=project, role=role))
+        except IntegrityError:  # another request was first
+            connection.execute(changed)
     return {"name": user["name"], "role": role, "disabled": user["disabled"]}
 
 
-def remove_member(connection: Connection, project: str, name: str, *, missing_ok: bool = False) -> None:
+def remove_member(connection: Connection, project: str, name: str) -> None:
     """Take a user's role in a project away."""
     members = tables.memberships
     user_id = select(tables.users.c.id).where(tables.users.c.name == name).scalar_subquery()
     gone = delete(members).where(members.c.project_id == project, members.c.user_id == user_id)
-    if not connection.execute(gone).rowcount and not missing_ok:
+    if not connection.execute(gone).rowcount:
         raise not_found("member")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from edgeml.fleet.auth import new_id, new_token, split_token, token_matches
@@ -121,12 +121,26 @@ def _refused(code: str) -> Enrolment:
     return Enrolment(status, code=code, cause=cause, remedy=remedy)
 
 
+_DEVICE = (devices.c.id, devices.c.project_id, devices.c.name, devices.c.public_key, devices.c.state)
+
+
 def find_device(store: Store, device_id: str) -> Device | None:
     """The device with an identity, of whatever project."""
-    fields = (devices.c.id, devices.c.project_id, devices.c.name, devices.c.public_key, devices.c.state)
     with store.read() as connection:
-        row = connection.execute(select(*fields).where(devices.c.id == device_id)).one_or_none()
-    return None if row is None else Device(row[0], row[1], row[2], bytes(row[3]), row[4])
+        row = connection.execute(select(*_DEVICE).where(devices.c.id == device_id)).one_or_none()
+    return None if row is None else _device(row)
+
+
+def recent_devices(store: Store, most: int) -> list[Device]:
+    """The ``most`` active devices that were heard of last, the latest last."""
+    latest = func.coalesce(devices.c.last_seen, devices.c.enrolled).desc()
+    with store.read() as connection:
+        rows = connection.execute(select(*_DEVICE).where(devices.c.state == ACTIVE).order_by(latest).limit(most)).all()
+    return [_device(row) for row in reversed(rows)]
+
+
+def _device(row: Any) -> Device:
+    return Device(row[0], row[1], row[2], bytes(row[3]), row[4])
 
 
 def set_device_state(connection: Connection, project_id: str, device_id: str, state: str, now: float) -> bool:

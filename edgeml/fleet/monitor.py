@@ -14,8 +14,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from edgeml.fleet.checkpoint import CheckpointThread
 from edgeml.fleet.device_state import Device
-from edgeml.fleet.enrol import find_device
+from edgeml.fleet.enrol import ACTIVE, find_device, recent_devices
 from edgeml.fleet.ingest import Ingest, IngestSettings
 from edgeml.fleet.limits import new_limits
 from edgeml.fleet.prometheus import Metrics
@@ -26,7 +27,7 @@ from edgeml.fleet.store import Store
 log = logging.getLogger("edgeml.monitor")
 
 # A device's state may change under the cache, its key cannot: ingest asks for the state again in its transaction.
-_DEVICE_SECONDS = 600.0
+_DEVICE_SECONDS = 6 * 3600.0
 _MAX_DEVICES = 100_000
 # Hashing a password takes 32 MB and a core for 0.2 s: two at once, and a short queue.
 _MAX_HASHING = 2
@@ -47,11 +48,15 @@ class Monitor:
         self.hashing = ThreadPoolExecutor(_MAX_HASHING, thread_name_prefix="edgeml-hash")
         self.hash_queue = BoundedSemaphore(_MAX_WAITING)
         self._retention: Any = None
+        self._checkpoints = CheckpointThread(store) if store.dialect == "sqlite" else None
         self.metrics.add_ingest(self.ingest.counters)
 
     def start(self) -> None:
         """Begin to take batches in, and to run retention now and then."""
+        self.devices.warm()
         self.ingest.start()
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         if self.settings.retention_seconds:
             self._retention = RetentionThread(self.store, self.retention, self.settings.retention_seconds)
             self._retention.start()
@@ -63,6 +68,8 @@ class Monitor:
         if self._retention is not None:
             self._retention.stop()
         self.ingest.stop(float(self.settings.shutdown_seconds))
+        if self._checkpoints is not None:
+            self._checkpoints.stop()
         self.hashing.shutdown(cancel_futures=True)
 
     def not_ready(self) -> str | None:
@@ -73,7 +80,11 @@ class Monitor:
 
 
 class DeviceCache:
-    """Devices and their keys, as every batch needs them. Threads may share it."""
+    """Devices and their keys, as every batch needs them. Threads may share it.
+
+    It is filled at the start and by enrolments: to look up 333 devices a second, as they come back to a server that was
+    restarted, delayed the batches of a whole minute by up to a second.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -89,15 +100,22 @@ class DeviceCache:
     def look_up(self, device_id: str) -> tuple[Device, Ed25519PublicKey] | None:
         """A device from the database, or None. Raises MonitorDatabaseError."""
         device = find_device(self._store, device_id)
-        if device is None:
-            return None
+        return None if device is None else (device, self.add(device))
+
+    def warm(self) -> None:
+        """Look up whom the server will hear of first: those that were heard of last."""
+        for device in recent_devices(self._store, _MAX_DEVICES):
+            self.add(device)
+
+    def add(self, device: Device) -> Ed25519PublicKey:
+        """Keep a device, and give its key."""
         key = Ed25519PublicKey.from_public_bytes(device.public_key)
-        if device.state == "active":
+        if device.state == ACTIVE:
             # Only what may send is kept: a device that is reinstated is found to be at once.
-            self._known[device_id] = (time.monotonic() + _DEVICE_SECONDS, device, key)
+            self._known[device.id] = (time.monotonic() + _DEVICE_SECONDS, device, key)
             while len(self._known) > _MAX_DEVICES:
                 self._known.popitem(last=False)
-        return device, key
+        return key
 
     def forget(self, device_id: str) -> None:
         """Ask the database about this device the next time."""

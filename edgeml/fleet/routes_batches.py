@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from edgeml.errors import RequestError, WireError
 from edgeml.fleet import fast_json
 from edgeml.fleet.device_state import Device
-from edgeml.fleet.enrol import enrol_device
+from edgeml.fleet.enrol import ACTIVE, enrol_device
 from edgeml.fleet.limits import address_key
 from edgeml.fleet.monitor import Monitor
 from edgeml.fleet.protocol import error_response
@@ -85,6 +85,8 @@ def enrol(form: EnrolmentForm, response: Response, do: Do) -> Enrolled:
     if made.status >= 400:
         limits.failures.take(address)
         raise RequestError(made.cause, made.remedy, status=made.status, code=made.code)
+    # Its first batch is next.
+    do.monitor.devices.add(Device(made.device, made.project, form.name, public_key, ACTIVE))
     response.status_code = made.status
     return Enrolled(device=made.device, project=made.project, server_time=do.now)
 
@@ -112,7 +114,7 @@ async def _take(request: Request, monitor: Monitor) -> Response:
     else:
         body = _read(data, header.body_sha256)
     reply = await asyncio.wrap_future(monitor.ingest.take(device, header, header_bytes, sent, body, received))
-    if reply.status == 403:
+    if reply.status in (401, 403):  # revoked or deleted meanwhile
         monitor.devices.forget(device.id)
     clone = reply.body.get("why") in ("forked", "closed")
     monitor.metrics.batch(reply.status, len(data), clone=clone)

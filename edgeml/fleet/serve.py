@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
@@ -35,6 +36,9 @@ from edgeml.telemetry.otlp_settings import OtlpSettings
 log = logging.getLogger("edgeml.monitor")
 _BACKLOG = 2048
 _HANDSHAKE_SECONDS = 10.0
+# Every step of a statement lets go of Python's lock, and the ingest thread has it back when the loop has had its turn: at
+# Python's own 5 ms a turn, that was most of the time a transaction took.
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -57,6 +61,7 @@ def serve(
     if warning:
         log.warning("%s", warning)
     _raise_file_limit(settings)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         store = Store.open(url, migrate=migrate)
@@ -185,6 +190,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and ip_address(address[0]).is_unspecified:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is all addresses, the old ones too
         listener.bind(address)
         listener.setblocking(False)
     except OSError as error:

@@ -26,6 +26,9 @@ log = logging.getLogger("edgeml.monitor")
 _TRIES = 4
 # When the queue is full devices are asked to wait for so long after a batch that was taken; not until it is half full.
 _LONGEST_PAUSE = 60.0
+# Transactions begin at least so far apart, so that a busy server shares one among more batches: one costs 4 ms of CPU
+# before it has written anything. Who comes alone does not wait.
+_APART = 0.02
 
 
 class _RolledBack(Exception):
@@ -49,6 +52,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="edgeml-ingest", daemon=True)
         self.counts: Counter[str] = Counter()
         self.commit_seconds = 0.0
+        self._began = float("-inf")  # when the last group was taken from the queue
         self.database_failed = ""  # what the database said when the last group failed for it, or nothing
 
     def start(self) -> None:
@@ -123,6 +127,10 @@ class Writer:
         with self._condition:
             while not self._queue and not self._stopping:
                 self._condition.wait()
+            until = self._began + _APART
+            while not self._stopping and (left := until - time.monotonic()) > 0:
+                self._condition.wait(left)
+            self._began = time.monotonic()
             group: list[Request] = []
             items = 0
             while self._queue and (not group or items + len(self._queue[0].body.items) <= self._group_items):

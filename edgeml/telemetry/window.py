@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import lt
 from typing import Any
+
+import numpy as np
 
 from edgeml.errors import WireError
 
@@ -102,7 +105,6 @@ def check_window(window: Any, profile: Mapping[str, Any] | None) -> None:
             raise WireError(f"window: {field} is not {{one, batch}}")
     for kind in ("one", "batch"):
         _count(f"calls.{kind}", window["calls"][kind])
-        _pairs(f"latency.{kind}", window["latency"][kind], LATENCY_BINS)
     _histograms(window, profile)
     errors = window["errors"]
     if not isinstance(errors, dict) or len(errors) > MAX_ERROR_KINDS:
@@ -115,13 +117,40 @@ def check_window(window: Any, profile: Mapping[str, Any] | None) -> None:
 
 
 def _histograms(window: Mapping[str, Any], profile: Mapping[str, Any] | None) -> None:
+    found = [(f"latency.{kind}", window["latency"][kind], LATENCY_BINS) for kind in ("one", "batch")]
     for field in ("features", "scores"):
         records = profile[field] if profile is not None else []
-        found = window[field]
-        if not isinstance(found, list) or len(found) != len(records):
+        if not isinstance(window[field], list) or len(window[field]) != len(records):
             raise WireError(f"window: {field} does not have the {len(records)} histograms of the profile")
-        for record, pairs in zip(records, found, strict=True):
-            _pairs(f"{field} {record['name'][:80]!r}", pairs, len(record["counts"]))
+        for record, pairs in zip(records, window[field], strict=True):
+            found.append((f"{field} {record['name'][:80]!r}", pairs, len(record["counts"])))
+    if not _all_well_formed([pairs for _, pairs, _ in found], [slots for _, _, slots in found]):
+        for name, pairs, slots in found:
+            _pairs(name, pairs, slots)
+
+
+def _all_well_formed(histograms: Sequence[Any], slots: Sequence[int]) -> bool:
+    """What ``_pairs`` asks of each, asked of all at once: a monitor asks it of every window it is sent, and 32
+    histograms one by one took four times as long.
+    """
+    if not all(type(pairs) is list and not len(pairs) % 2 for pairs in histograms):
+        return False
+    flat = list(chain.from_iterable(histograms))
+    if not flat:
+        return True
+    if set(map(type, flat)) != {int}:
+        return False
+    try:
+        numbers = np.array(flat, dtype=np.int64)
+    except OverflowError:
+        return False
+    places, counts = numbers[::2], numbers[1::2]
+    lengths = [len(pairs) // 2 for pairs in histograms]
+    ends = np.cumsum(slots)
+    # Below its histogram's number of slots and from 0 on, a slot that ascends in its histogram ascends over all of them.
+    low, high = places.min() >= 0, bool((places < np.repeat(slots, lengths)).all())
+    ascending = bool((np.diff(places + np.repeat(ends - slots, lengths)) > 0).all())
+    return bool(low and high and ascending and counts.min() >= 1 and counts.max() <= MAX_COUNT)
 
 
 def _system(system: Any) -> None:
@@ -169,7 +198,6 @@ def _pairs(field: str, pairs: Any, slots: int) -> None:
         raise WireError(f"window: {field} is not [slot, count, …] over {slots} slots")
     if not pairs:
         return
-    # Over whole lists, not number by number: the monitor asks this 30 times for every window it is sent.
     found, counts = pairs[::2], pairs[1::2]
     if set(map(type, found)) != {int} or found[0] < 0 or found[-1] >= slots or not all(map(lt, found, found[1:])):
         raise WireError(f"window: {field} has slots that do not ascend below {slots}")

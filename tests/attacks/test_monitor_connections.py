@@ -80,6 +80,12 @@ def drip(made, data, step=0.1):
     raise AssertionError("the server took every byte of it")
 
 
+def refusals_of(server, code):
+    return server.monitor.metrics.registry.get_sample_value(
+        "edgeml_monitor_refused_connections_total", {"reason": code}
+    ) or 0  # fmt: skip
+
+
 def send_for_ever(made, data, limit=2**26):
     sent = 0
     while sent < limit:
@@ -115,8 +121,10 @@ def test_second_request_of_a_connection_has_its_own_deadline(server):
 
 def test_empty_lines_do_not_keep_a_connection(server):
     with connect(server) as made:
-        made.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\r\n")
-        assert everything(made)
+        made.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert status(made.recv(65536)) == 200
+        made.sendall(b"\r\n")  # stops uvicorn's clock of idle connections, and begins no request
+        refused(everything(made), 408)
 
 
 def test_idle_connection_is_closed(server):
@@ -167,10 +175,12 @@ def test_headers_that_are_too_long_are_refused(server):
 
 
 def test_headers_without_end_are_refused(server):
+    before = refusals_of(server, "headers_too_large")
     with connect(server) as made:
         made.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ")
         with pytest.raises(OSError, match=r"reset|Broken|aborted"):
             send_for_ever(made, b"a" * 65536)
+    assert refusals_of(server, "headers_too_large") == before + 1  # and not only for being slow
 
 
 def test_connections_beyond_the_limit_are_refused_and_the_others_go_on(server):
@@ -269,7 +279,8 @@ def test_upgrade_is_answered_in_http_and_ends_the_connection(server):
         server, b"GET /healthz HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nGET /readyz"
     )
     assert status(answer) == 200
-    assert b"ready" not in answer
+    assert b"connection: close" in answer
+    assert len(re.findall(rb"HTTP/1\.1 \d", answer)) == 1
 
 
 def test_tls_handshake_that_stalls_is_cut(tmp_path, monkeypatch):

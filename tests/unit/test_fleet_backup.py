@@ -76,8 +76,13 @@ def test_a_backup_is_restored_into_either_database_and_goes_on(database, target,
         gone = sender.header()
         db.send(sender, last, header=gone)  # after the backup
     assert restore(target, path)["tables"] == made["tables"]
-    store = Store.open(target)
+    store = Store.open(target, migrate=False)
     assert everything(store) == before
+    with store.write() as connection:
+        # Rows are numbered on from the highest.
+        row = {"at": T0, "project_id": "1" * 32, "kind": "test", "detail": {}}
+        number = connection.execute(tables.events.insert(), row).inserted_primary_key[0]
+    assert number > len(before["events"]) > 0
     store.close()
     with fleet(target) as db:
         # The device is one batch further than the database: it is told so, begins a new chain, and sends again.
@@ -85,8 +90,6 @@ def test_a_backup_is_restored_into_either_database_and_goes_on(database, target,
         sender.restart()
         assert outcomes(db.send(sender, last)) == ["accepted"]
         assert db.total().windows == 4
-        # Rows are numbered on from the highest.
-        assert len({row["id"] for row in db.rows(tables.events)}) == len(db.rows(tables.events))
 
 
 def test_it_is_of_one_moment_while_batches_come(database, tmp_path):
@@ -256,7 +259,7 @@ def test_a_backup_of_an_older_schema_is_migrated(database, target, tmp_path, mon
     migrate._scripts.cache_clear()
     try:
         assert restore(target, path)["schema"] == today
-        store = Store.open(target)
+        store = Store.open(target, migrate=False)  # it is at today's revision already
         with store.read() as connection:
             assert connection.exec_driver_sql("SELECT more FROM projects").scalar() == "new"
         store.close()

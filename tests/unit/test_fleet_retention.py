@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from edgeml.fleet import fold, queries, tables
 from edgeml.fleet.ingest import IngestSettings
@@ -163,6 +163,33 @@ def test_several_servers_fold_at_once_while_batches_come(database, monkeypatch):
         assert db.total().windows == 90
         assert sum(row["windows"] for row in db.rows(tables.device_days)) == 90
         assert {(r["first"], r["last"]) for r in db.rows(tables.received_ranges)} == {(0, 29)}
+
+
+def test_a_device_that_ingest_holds_is_waited_for(postgres):
+    url = postgres.new_database()
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with fleet(url) as db:
+        sender = db.sender()
+        db.send(sender, sender.items(window()), losses=[Loss(sender.stream, n, n, "window", "full", 1) for n in (5, 6)])
+        works = (
+            lambda: fold.fold_windows(db.store, [sender.device.id], NOW),
+            lambda: fold.join_losses(db.store, NOW, lambda: False),
+        )
+        for work in works:
+            done: list[int] = []
+            thread = threading.Thread(target=lambda work=work, done=done: done.append(work()))
+            with db.store.write() as connection:
+                fold.lock_devices(connection, [sender.device.id])
+                thread.start()
+                with db.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+                    while thread.is_alive() and not other.execute(waits).scalar():
+                        thread.join(0.01)
+                assert done == []
+            thread.join(60)
+            assert done == [1]
+    postgres.drop_database(url)
 
 
 def test_the_thread_runs_it_and_outlives_errors(db, monkeypatch):

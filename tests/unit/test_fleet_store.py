@@ -131,6 +131,34 @@ def test_a_database_that_cannot_be_used_is_refused(url):
     assert caught.value.remedy
 
 
+def test_sqlite_writers_wait_for_each_other_before_they_read(tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'monitor.db'}")
+    with store.write() as connection:
+        connection.execute(tables.projects.insert(), {"id": "1" * 32, "name": "one", "created": 0.0})
+    together = threading.Barrier(2)
+    failed = []
+
+    def count():
+        try:
+            together.wait(30)
+            for _ in range(50):
+                with store.write() as connection:
+                    found = connection.execute(select(tables.projects.c.created)).scalar_one()
+                    connection.execute(tables.projects.update().values(created=found + 1))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+    with store.read() as connection:
+        assert connection.execute(select(tables.projects.c.created)).scalar_one() == 100
+    store.close()
+
+
 def test_passwords_of_urls_are_not_shown(postgres):
     url = postgres.url("nowhere").replace("postgres@", "postgres:geheim@")
     with pytest.raises(MonitorDatabaseError, match="does not exist") as caught:

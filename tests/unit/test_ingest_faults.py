@@ -278,6 +278,17 @@ def test_a_fuller_queue_asks_devices_to_pause(database):
         assert pauses[-1] is None
 
 
+def test_who_comes_alone_does_not_wait_and_who_comes_together_shares_a_transaction(database, monkeypatch):
+    monkeypatch.setattr(writer, "_APART", 3600.0)
+    with fleet(database) as db:
+        alone = db.sender()
+        assert outcomes(db.send(alone, alone.items(window()))) == ["accepted"]
+        waiting = [db.take(sender, sender.items(window())) for sender in (db.sender() for _ in range(5))]
+        db.ingest.stop()  # which waits for nothing
+        assert [outcomes(future.result(0)) for future in waiting] == [["accepted"]] * 5
+        assert db.ingest.counters()["groups"] == 2
+
+
 def test_a_client_that_has_gone_is_not_served(database):
     with fleet(database, start=False) as db:
         gone, here = db.sender(), db.sender()

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from edgeml.fleet.enrol import REVOKED, set_device_state
+from edgeml.fleet.enrol import REVOKED, find_device, set_device_state
 from edgeml.telemetry import wire
 from edgeml.telemetry.items import Loss
 from tests.monitor_tools import QUIET, FakeDevice, enrolment_token, people, served, window
@@ -123,6 +123,9 @@ def test_what_is_wrong_about_the_body(server, device):
     assert refusal(device.http.post(wire.PATH, headers=headers, content=body[:-4])) == (422, "malformed")
     assert refusal(device.http.post(wire.PATH, headers=headers, content=body + b"x")) == (422, "malformed")
     assert refusal(device.http.post(wire.PATH, headers=headers, content=gzip.compress(b"{}"))) == (422, "malformed")
+    _, other, another = device.request([])
+    assert refusal(device.http.post(wire.PATH, headers=headers, content=another)) == (422, "malformed")
+    assert refusal(device.http.post(wire.PATH, headers=other, content=body)) == (422, "malformed")
     for content in (b"{}", b"[" * 100_000, b'{"items":[],"items":[]}', b'{"items":[NaN],"losses":[],"profiles":{}}'):
         _, headers, _ = device.request([], body_sha256=sha256(content).hexdigest())
         refused = device.http.post(wire.PATH, headers=headers, content=gzip.compress(content))
@@ -142,7 +145,8 @@ def test_revoked_device_is_refused_at_once_whoever_revoked_it(server, device):
     with made.store.write() as connection:
         set_device_state(connection, who.project, device.device, REVOKED, time.time())
     assert made.monitor.devices.get(device.device) is not None
-    assert refusal(device.send(device.items(window()))) == (403, "device_revoked")
+    for _ in range(2):  # by ingest's own look, and then by that of the cache
+        assert refusal(device.send(device.items(window()))) == (403, "device_revoked")
     with made.store.write() as connection:
         set_device_state(connection, who.project, device.device, "active", time.time())
     assert device.send(device.items(window())).status_code == 200
@@ -159,16 +163,22 @@ def test_clone_is_refused_and_counted(server, device):
     assert "edgeml_monitor_clone_events_total 0.0" not in metrics
 
 
-def test_key_is_looked_up_once(server, device):
-    made, _ = server
-    with patch("edgeml.fleet.monitor.find_device", side_effect=AssertionError("asked again")):
-        with made.store.read():
-            pass
-        answers = [device.send(device.items(window())).status_code]
-        assert answers == [500]  # the first one asks
-    assert device.send(device.items(window())).status_code == 200
-    with patch("edgeml.fleet.monitor.find_device", side_effect=AssertionError("asked again")):
+def test_keys_are_in_memory_after_enrolment_and_after_a_restart(tmp_path):
+    asked = patch("edgeml.fleet.monitor.find_device", wraps=find_device)
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    with served(url, LENIENT) as made, asked as looked_up:
+        who = people(made.store)
+        device = FakeDevice(made.http)
+        device.enrol(enrolment_token(made.store, who.project))
         assert device.send(device.items(window())).status_code == 200
+        assert looked_up.call_count == 0
+        made.monitor.devices.forget(device.device)
+        assert [device.send(device.items(window())).status_code for _ in range(3)] == [200] * 3
+        assert looked_up.call_count == 1
+    with served(url, LENIENT) as made, asked as looked_up:
+        device.http = made.http
+        assert device.send(device.items(window())).status_code == 200
+        assert looked_up.call_count == 0
 
 
 def test_device_rate_is_limited_for_its_own_batches_only(tmp_path):

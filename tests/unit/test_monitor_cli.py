@@ -181,6 +181,8 @@ def test_retention(monitor):
     monitor("retention", "--keep", "windows=0", "--keep", "audit=ever")
     with store.read() as connection:
         assert not connection.execute(windows).all()
+        lines = connection.execute(select(tables.audit.c.detail).where(tables.audit.c.action == "retention")).all()
+    assert [line.detail["kept"] for line in lines] == [[], [], ["windows=0", "audit=ever"]]
     store.close()
     for wrong in ("windows", "windows=", "windows=x", "windows=-1", "windows=nan", "windowz=3", "=1"):
         assert "is not KIND=DAYS" in monitor("retention", "--keep", wrong, code=2)

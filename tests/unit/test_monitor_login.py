@@ -93,6 +93,19 @@ def test_a_session_ends_with_its_user_whoever_disabled_it(server):
     assert made.http.get("/v1/me", headers=who.headers("viewer token")).status_code == 200
 
 
+def test_sessions_that_have_expired_do_not_pile_up(server):
+    made, _ = server
+    tokens = tables.access_tokens
+    for _ in range(3):
+        log_in(made, "viewer")
+    with made.store.write() as connection:
+        connection.execute(update(tokens).where(tokens.c.name == "session").values(expires=time.time() - 1))
+    log_in(made, "viewer")
+    with made.store.read() as connection:
+        users = select(tables.users.c.id).where(tables.users.c.name == "viewer").scalar_subquery()
+        assert len(connection.execute(select(tokens.c.id).where(tokens.c.user_id == users)).all()) == 1
+
+
 def test_own_password(server):
     made, who = server
     new = "another horse entirely"

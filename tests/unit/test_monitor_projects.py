@@ -1,9 +1,11 @@
 """Projects, members and tokens over HTTP: made, listed in parts, changed, ended, and each change in the audit log."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from edgeml.fleet import accounts
 from tests.monitor_tools import FakeDevice, people, served
 
 
@@ -81,6 +83,42 @@ def test_members(server):
     assert made.http.delete(f"{url}/nobody", headers=admin).status_code == 204
     assert made.http.delete(f"{url}/nobody", headers=admin).status_code == 404
     assert made.http.get(f"/v1/projects/{who.project}", headers=who.headers("nobody")).status_code == 404
+
+
+def test_requests_that_clash_are_refused_and_not_failed(database):
+    with served(database) as made, ThreadPoolExecutor(8) as pool:
+        who = people(made.store)
+        admin, root = who.headers("admin"), who.headers("root")
+        url = f"/v1/projects/{who.project}/members/nobody"
+        roles = ["viewer", "operator", "admin"] * 8
+        puts = list(pool.map(lambda role: made.http.put(url, json={"role": role}, headers=admin).status_code, roles))
+        assert set(puts) == {200}
+        names = ["same name"] * 24
+        made_of = list(pool.map(lambda name: made.http.post("/v1/projects", json={"name": name}, headers=root), names))
+        assert sorted(answer.status_code for answer in made_of) == [201] + [409] * 23
+        # The user goes while roles are given to it.
+        calls = [("PUT", url)] * 8 + [("DELETE", "/v1/users/nobody")] + [("PUT", url)] * 8
+
+        def call(what):
+            form = {"role": "viewer"} if what[0] == "PUT" else None
+            return made.http.request(*what, json=form, headers=root).status_code
+
+        assert set(pool.map(call, calls)) <= {200, 204, 404, 409}
+
+
+def test_two_root_users_cannot_end_each_other_at_once(database):
+    with served(database) as made, ThreadPoolExecutor(8) as pool:
+        who = people(made.store)
+        root = who.headers("root")
+        assert made.http.patch("/v1/users/admin", json={"root": True}, headers=root).status_code == 200
+        calls = [("root", "admin"), ("admin", "root")] * 4
+        answers = pool.map(
+            lambda call: made.http.patch(f"/v1/users/{call[0]}", json={"root": False}, headers=who.headers(call[1])),
+            calls,
+        )
+        assert {answer.status_code for answer in answers} <= {200, 403, 409}
+        with made.store.read() as connection:
+            assert sum(user["root"] for user in accounts.list_users(connection)) == 1
 
 
 def test_tokens_are_shown_once_and_end_at_once(server):

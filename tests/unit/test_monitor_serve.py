@@ -60,6 +60,15 @@ def test_an_address_of_another_machine_is_told(host):
         listen(host, 0)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_all_addresses_are_those_of_both_versions():
+    with listen("::", 0) as listener:
+        listener.listen()
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, listener.getsockname()[1]), timeout=10):
+                pass
+
+
 def test_a_database_that_cannot_be_used_is_told(tmp_path):
     (tmp_path / "file").write_text("no database" * 1000)
     with pytest.raises(MonitorDatabaseError):
