@@ -1,8 +1,8 @@
 """Folds SQLite's write-ahead log into the database beside the thread that writes batches.
 
-A commit that also has to fold the log in took 130 to 240 ms on a busy disk, and 333 batches a second waited for it. Here a
-connection of its own does it, often and in small parts, while commits go on. Started by ``monitor.py``; PostgreSQL does
-the same by itself.
+A commit that also had to fold the log in took 130 to 240 ms on a busy disk, and 333 batches a second waited for it.
+Here a connection of its own does it, often and in small parts, while commits go on. Started by ``monitor.py``;
+PostgreSQL does the same by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EVERY_SECONDS = 0.5
 
 
 class CheckpointThread:
-    """Works while a server runs. What fails is tried again; should it never work, commits fold the log in themselves."""
+    """Works while a server runs. What fails is tried again; if it never works, commits fold the log in themselves."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

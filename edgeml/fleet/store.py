@@ -175,8 +175,8 @@ def _sqlite(url: URL) -> Engine:
         connection.isolation_level = None  # the driver would begin transactions by rules of its own
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: a commit is on the disk before a device hears of it. The log is folded in by checkpoint.py; a commit does
-        # so only where the log has grown to 32 MB without it.
+        # FULL: a commit is on the disk before a device hears of it. The log is folded in by checkpoint.py; a commit
+        # does so only where the log has grown to 32 MB without it.
         for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-65536", "wal_autocheckpoint=8000"):
             cursor.execute(f"PRAGMA {pragma}")
         # A log that grew in a long read is cut back afterwards.

@@ -147,7 +147,7 @@ def _all_well_formed(histograms: Sequence[Any], slots: Sequence[int]) -> bool:
     places, counts = numbers[::2], numbers[1::2]
     lengths = [len(pairs) // 2 for pairs in histograms]
     ends = np.cumsum(slots)
-    # Below its histogram's number of slots and from 0 on, a slot that ascends in its histogram ascends over all of them.
+    # A slot from 0 to below its histogram's number that ascends in its histogram ascends over all of them.
     low, high = places.min() >= 0, bool((places < np.repeat(slots, lengths)).all())
     ascending = bool((np.diff(places + np.repeat(ends - slots, lengths)) > 0).all())
     return bool(low and high and ascending and counts.min() >= 1 and counts.max() <= MAX_COUNT)
