@@ -14,7 +14,7 @@ from edgeml.errors import MonitorDatabaseError
 from edgeml.fleet.store import Store
 
 log = logging.getLogger("edgeml.monitor")
-_EVERY_SECONDS = 0.5
+_EVERY_SECONDS = 0.1
 
 
 class CheckpointThread:
