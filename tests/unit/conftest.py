@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sklearn.datasets import load_digits
 
+from tests.agent_tools import Bench
 from tests.cli_tools import compile_to, fitted, frame
+from tests.fake_monitor import Monitor, serve
 from tests.postgres import Server, binaries
 from tests.quantize_tools import network
 
@@ -59,3 +61,30 @@ def database(request, tmp_path) -> Iterator[str]:
     url = server.new_database()
     yield url
     server.drop_database(url)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Makes agents, each with a spool of its own, a monitor in memory and a clock that is simulated."""
+    made = []
+
+    def make(**options):
+        made.append(Bench(tmp_path / f"spool{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def monitor():
+    """A monitor in memory whose faults a test scripts; tests of the real one have a fixture of their own."""
+    return Monitor()
+
+
+@pytest.fixture
+def server(monitor):
+    """The same on a real socket."""
+    with serve(monitor) as running:
+        yield running

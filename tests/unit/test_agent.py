@@ -9,21 +9,8 @@ import pytest
 
 from edgeml.telemetry import wire
 from edgeml.telemetry.items import Loss
-from tests.agent_tools import STREAM, Bench, item
+from tests.agent_tools import STREAM, item
 from tests.fake_monitor import Answer, always, error, taken_but
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made = []
-
-    def make(**options):
-        made.append(Bench(tmp_path / f"spool{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_everything_is_sent_once_and_the_newest_first(bench):

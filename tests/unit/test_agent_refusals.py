@@ -13,19 +13,6 @@ from tests.agent_tools import KEY, SERVER, STREAM, Bench, item
 from tests.fake_monitor import TOKEN, Answer, DirectTransport, Monitor, always, error, taken_but
 
 
-@pytest.fixture
-def bench(tmp_path):
-    made = []
-
-    def make(**options):
-        made.append(Bench(tmp_path / f"spool{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
 # --- poison -------------------------------------------------------------------------------------------------------
 def poison(status, *bad):
     """A monitor that refuses every batch with one of these items in it."""

@@ -18,20 +18,9 @@ from edgeml.telemetry.agent_thread import AgentThread
 from edgeml.telemetry.spool import Spool
 from tests.agent_tools import KEY, STREAM, item
 from tests.cli_tools import ROOT
-from tests.fake_monitor import TOKEN, Answer, Monitor, always, serve
+from tests.fake_monitor import TOKEN, Answer, always
 
 WAIT = 30.0  # how long a test waits for what should take no time
-
-
-@pytest.fixture
-def monitor():
-    return Monitor()
-
-
-@pytest.fixture
-def server(monitor):
-    with serve(monitor) as running:
-        yield running
 
 
 @pytest.fixture

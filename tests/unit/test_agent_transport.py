@@ -15,17 +15,6 @@ from tests.fake_monitor import Answer, Monitor, always, error, serve, taken_but
 
 
 @pytest.fixture
-def monitor():
-    return Monitor()
-
-
-@pytest.fixture
-def server(monitor):
-    with serve(monitor) as running:
-        yield running
-
-
-@pytest.fixture
 def transport(server):
     made = HttpTransport(ServerAddress.parse(server.url), read_seconds=10.0, total_seconds=20.0)
     yield made

@@ -15,7 +15,7 @@ from edgeml.telemetry.items import Loss
 from edgeml.telemetry.spool import Spool
 from tests.agent_tools import STREAM, item
 from tests.cli_tools import ROOT, run
-from tests.fake_monitor import TOKEN, Answer, Monitor, always, error, serve
+from tests.fake_monitor import TOKEN, Answer, always, error
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +23,6 @@ def plain_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith("EDGEML_TELEMETRY"):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def monitor():
-    return Monitor()
-
-
-@pytest.fixture
-def server(monitor):
-    with serve(monitor) as running:
-        yield running
 
 
 @pytest.fixture
