@@ -7,6 +7,7 @@ monitor has counted, by reading its database.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -28,6 +29,7 @@ from edgeml.bundle.zip_layout import PROFILE
 from edgeml.fleet import rollup, tables
 from edgeml.fleet.store import Store
 from edgeml.telemetry.window import LATENCY_BINS
+from tests.kills.network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
 _EDGEML = [sys.executable, "-m", "edgeml.cli"]
@@ -64,6 +66,7 @@ class Chain:
     port: int = field(default_factory=free_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
+    network: Network = field(init=False)
     _started: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -72,7 +75,8 @@ class Chain:
 
     @property
     def server(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        """Where devices find the monitor: behind a network that loses answers."""
+        return f"http://127.0.0.1:{self.network.port}"
 
     @property
     def spool(self) -> str:
@@ -82,15 +86,25 @@ class Chain:
     def ledger(self) -> Path:
         return self.folder / "ledger"
 
+    def __post_init__(self) -> None:
+        self.network = Network(self.port, self.seed)
+
     def set_up(self) -> None:
         """Database, enrolled device, and everything running."""
+        self.network.start()
         made = edgeml("monitor", "init", "--database", self.database, "--json", EDGEML_MONITOR_PASSWORD=_PASSWORD)
         self.start("monitor")
         self.wait_ready()
         token = {"EDGEML_TELEMETRY_TOKEN": made["enrolment_token"]}
-        edgeml("agent", "enrol", "--spool", self.spool, "--server", self.server, "--json", **token)
+        enrol = ("agent", "enrol", "--spool", self.spool, "--server", self.server, "--json")
+        while not self._enrolled():
+            with contextlib.suppress(RuntimeError):  # the answer was lost
+                edgeml(*enrol, **token)
         for part in self.parts[1:]:
             self.start(part)
+
+    def _enrolled(self) -> bool:
+        return (Path(self.spool) / "identity" / "enrolment.json").exists()
 
     def start(self, part: str) -> None:
         self.starts[part] += 1
@@ -118,6 +132,7 @@ class Chain:
     def stop(self) -> None:
         for part in list(self.running):
             self.kill(part)
+        self.network.stop()
 
     def wait_ready(self) -> None:
         """Until the monitor answers. Raises RuntimeError with its log when it ends instead."""
@@ -126,7 +141,7 @@ class Chain:
         deadline = time.monotonic() + 60
         while True:
             try:
-                if httpx.get(f"{self.server}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass  # not listening yet
@@ -173,7 +188,11 @@ class Chain:
         if "agent" in self.running:
             self.kill("agent")
         self.wait_ready()
-        edgeml("agent", "flush", "--spool", self.spool, "--json")
+        for _ in range(5):
+            with contextlib.suppress(RuntimeError):  # answers are lost still
+                edgeml("agent", "flush", "--spool", self.spool, "--json")
+                return
+        raise RuntimeError("what the device keeps cannot be sent")
 
     def _log(self, part: str) -> str:
         return (self.folder / f"{part}.log").read_text()[-2000:]
@@ -237,7 +256,8 @@ def check(chain: Chain) -> dict[str, int]:
         for name, histogram in _histograms(parts, slots).items():
             assert histogram == rows, f"{level}: the histogram of {name} counts {histogram} of {rows} rows"
     streams = {stream for stream, _ in counted}
-    return {"windows": len(counted), "rows": rows, "lost": len(lost), "streams": len(streams)} | dict(events)
+    figures = {"windows": len(counted), "rows": rows, "lost": len(lost), "streams": len(streams)}
+    return figures | {"answers_lost": chain.network.lost} | dict(events)
 
 
 def _histograms(parts: list[Any], slots: list[int]) -> dict[str, int]:
