@@ -45,6 +45,8 @@ old-runtime: dev
 bench: dev
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.quantised
+	$(BIN)/python -m benchmarks.recording
+	$(BIN)/python -m benchmarks.monitor
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info edgeml/converters edgeml/runtimes edgeml/targets

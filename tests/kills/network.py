@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 MOST_SECONDS = 0.15
-LOST = 0.25  # share of answers
+LOST = 0.4  # share of answers
 
 
 class Network:
