@@ -273,13 +273,13 @@ def test_bench_takes_threads_from_the_option_or_the_device(work, tmp_path, monke
     from edgeml.targets import devices
 
     given = []
-    load = edgeml.runtimes.load.load
+    open_model = edgeml.runtimes.load.open_model
 
     def spy(path, **options):
         given.append(options["threads"])
-        return load(path, **options)
+        return open_model(path, **options)
 
-    monkeypatch.setattr(edgeml.runtimes.load, "load", spy)
+    monkeypatch.setattr(edgeml.runtimes.load, "open_model", spy)
     args = ("bench", work / "model.edgeml", "--rows", 10, "--repeats", 1)
     assert json.loads(run(*args, "--json").stdout)["threads"] == 1
     assert set(given) == {1}
