@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 import edgeml
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA_FILES = ("edgeml/py.typed", "edgeml/bundle/FORMAT.md")
+DATA_FILES = ("edgeml/py.typed", "edgeml/bundle/FORMAT.md", "edgeml/telemetry/WIRE.md")
 DEVICE = """
 import importlib.util, sys
 import numpy as np

@@ -92,8 +92,8 @@ class Guard:
             exchange.status = exchange.status or 499  # the client's own end, as nginx logs it
         except RequestError as error:
             await self._answer(error, scope, exchange)
-        except Exception as error:
-            # The last resort: whatever a route did not foresee must not show the client more than that it happened.
+        except Exception as error:  # the last resort
+            # Whatever a route did not foresee must not show the client more than that it happened.
             # The message of an exception may quote what was sent, so that the log has where, and of what type.
             where = "".join(traceback.format_tb(error.__traceback__)[-6:])
             log.error("request %s: %s\n%s", exchange.id, type(error).__name__, without_secrets(where))

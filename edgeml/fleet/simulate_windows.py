@@ -77,7 +77,7 @@ def built_in_model(name: str) -> SimulatedModel:
     for name_of, share in (("measure_00", 0.05), ("amount_03", 0.01)):
         columns[name_of][rng.random(_SAMPLE_ROWS) < share] = np.nan
     kinds = {"f": "float64", "i": "int64", "b": "bool", "O": "string"}
-    schema = Schema("columns", tuple(Column(n, kinds[v.dtype.kind]) for n, v in columns.items()))  # type: ignore[arg-type]
+    schema = Schema("columns", tuple(Column(n, kinds[v.dtype.kind]) for n, v in columns.items()))  # type: ignore[arg-type]  # a str of kinds
     positive = rng.beta(2, 5, _SAMPLE_ROWS)
     scores = {"predict": (positive > 0.5).astype(int), "predict_proba": np.column_stack([1 - positive, positive])}
     profile = build_profile(columns, schema, scores)

@@ -140,7 +140,7 @@ def test_several_servers_fold_at_once_while_batches_come(database, monkeypatch):
             try:
                 while not done.is_set():
                     run_retention(store, Retention(windows=0.0), NOW)
-            except Exception as error:
+            except Exception as error:  # of another thread: the test raises or asserts it
                 failed.append(error)
 
         threads = [threading.Thread(target=retain, args=(f.store,)) for f in (db, other)]

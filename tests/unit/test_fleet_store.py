@@ -38,7 +38,7 @@ def test_servers_that_start_at_once_migrate_once(database):
         together.wait()
         try:
             Store.open(database).close()
-        except Exception as error:
+        except Exception as error:  # of another thread: the test raises or asserts it
             failed.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(4)]
@@ -145,7 +145,7 @@ def test_sqlite_writers_wait_for_each_other_before_they_read(tmp_path):
                 with store.write() as connection:
                     found = connection.execute(select(tables.projects.c.created)).scalar_one()
                     connection.execute(tables.projects.update().values(created=found + 1))
-        except Exception as error:
+        except Exception as error:  # of another thread: the test raises or asserts it
             failed.append(error)
 
     threads = [threading.Thread(target=count) for _ in range(2)]
