@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
+import socket
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +100,15 @@ def _serve(thread: AgentThread) -> bool:
     """Run until a signal comes; whether the thread ended in time."""
     from edgeml.telemetry import clock, systemd
 
-    stop = threading.Event()
-    before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+    # Not an Event: a handler that sets one while this thread is about to wait for it never gets its lock.
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    before = {s: signal.signal(s, lambda *_: _say(tell)) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         thread.start()
         systemd.notify("READY=1")
         every, said = systemd.watchdog_seconds(), ""
-        while not stop.wait(min(every or 5.0, 5.0)):
+        while not select.select([told], [], [], min(every or 5.0, 5.0))[0]:
             if thread.alive and clock.monotonic() < thread.last_beat + _HANGS_SECONDS:
                 systemd.notify("WATCHDOG=1")
             if (state := _line(thread)) != said:
@@ -115,6 +119,13 @@ def _serve(thread: AgentThread) -> bool:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        told.close()
+        tell.close()
+
+
+def _say(tell: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):  # it was said often enough
+        tell.send(b"x")
 
 
 # No step takes longer: a request has a deadline, and so has a wait for the database.
