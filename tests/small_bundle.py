@@ -30,6 +30,9 @@ COLUMNS = {
     "c": np.array(["AA", "UA", None, float("nan"), "\U0001f600", "AA"], dtype=object),
 }
 REFUSED = np.array([False] * 5 + [True])
+# Rows as a caller gives them, and P(yes) of each.
+ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}, {"x": float("nan"), "c": None}]
+YES = 1 / (1 + np.exp(-np.array([1.5, -3.0, 0.375])))
 ENTRY = Entry("tests.small_bundle", "InterpreterEngine", "interpreted", None, "")
 
 

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from edgeml.bundle import open_bundle, write_bundle
 from edgeml.converters import to_program
@@ -27,6 +31,15 @@ from tests.oracle import columns_of, reference, schema_of
 ABOUT = About("small", 3, Schema("columns", (Column("x", "float64"),)))
 NARROW = {"float64": np.float32, "float32": np.float32, "int64": np.int32, "bool": np.bool_}
 OPERATORS = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+
+
+def everyday():
+    """The usual steps in front of a model for the frame of the fixture ``mixed``, not fitted."""
+    return make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["age", "income"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["colour"]),
+        ("passthrough", ["member"]),
+    )
 
 
 def interpreter_of(data, xnnpack=False):

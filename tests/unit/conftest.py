@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
+from edgeml.runtimes import engines
+from edgeml.runtimes.kernels import library
+from tests import small_bundle
 from tests.agent_tools import Bench
 from tests.cli_tools import compile_to, fitted, frame
 from tests.fake_monitor import Monitor, serve
@@ -40,6 +45,50 @@ def digits():
 def mlp(digits):
     """A network on digits, as a problem for the quantiser."""
     return network(*digits)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A frame with a column of every kind and with gaps, and a label a row."""
+    rng = np.random.default_rng(3)
+    n = 400
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, n),
+            "income": np.where(rng.random(n) < 0.1, np.nan, rng.lognormal(10, 1, n)),
+            "colour": pd.Series(rng.choice(["red", "green", "", "\U0001f600"], n), dtype=object),
+            "member": rng.random(n) < 0.4,
+        }
+    )
+    frame.loc[::17, "colour"] = None
+    y = np.where(frame["income"].fillna(2e4) / 2e4 + frame["member"] + rng.normal(size=n) > 2, "yes", "no")
+    return frame, y
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The engine that interprets the small bundle's program, as one of the engines."""
+    monkeypatch.setitem(engines.ENGINES, "interpreted", small_bundle.ENTRY)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The small bundle, with the interpreter's artifact."""
+    return small_bundle.write(tmp_path / "small.edgeml")
+
+
+@pytest.fixture(params=["interpreted", "native", "onnx"])
+def any_path(request, tmp_path):
+    """The small bundle with one artifact, for each engine there is."""
+    return small_bundle.write(tmp_path / "small.edgeml", formats=[request.param])
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """The library of kernels."""
+    found = library.entry()
+    assert found is not None, "the tests need Numba"
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +137,19 @@ def server(monitor):
     """The same on a real socket."""
     with serve(monitor) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def columns():
+    """A sample of each kind of column, by name, for the tests of OTLP."""
+    from tests.otlp_tools import columns
+
+    return columns()
+
+
+@pytest.fixture(scope="session")
+def profile(columns):
+    """The reference profile of ``columns``."""
+    from tests.otlp_tools import profile_of
+
+    return profile_of(columns)

@@ -14,7 +14,7 @@ from edgeml.telemetry.agent_answers import (
     read_enrolment,
 )
 from edgeml.telemetry.transport import Reply
-from tests.unit.test_wire import values
+from tests.hostile_json import values
 
 
 def said(status, code, **more):

@@ -24,7 +24,7 @@ from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from edgeml.schema import Column, Schema
 from edgeml.targets import native
 from edgeml.targets.base import About
-from tests.unit.test_kernels import one_row, random_trees
+from tests.kernel_tools import one_row, random_trees
 
 ABOUT = About("m", 1, Schema("columns", (Column("x", "float64"),)))
 

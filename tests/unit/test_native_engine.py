@@ -4,9 +4,6 @@ kernels.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -15,7 +12,6 @@ import pytest
 from edgeml.bundle.read import open_bundle
 from edgeml.errors import (
     ColumnTypeError,
-    EngineError,
     ExtraColumnError,
     ManifestError,
     MissingColumnError,
@@ -24,15 +20,12 @@ from edgeml.errors import (
     UnknownCategoryError,
 )
 from edgeml.ir import Builder, interpreter
-from edgeml.ir.coded import code_strings
 from edgeml.runtimes.frames import read_rows
-from edgeml.runtimes.kernels import library
 from edgeml.runtimes.native import NativeEngine
 from edgeml.schema import MATRIX, Column, Schema
 from tests import small_bundle
-from tests.unit.test_kernels import cells, same_bits
-
-WORDS = ["a", "b", "", "ab", "é", "\U0001f600", "A", "none", "nan", "zz", "unheard of", None, np.nan]
+from tests.kernel_tools import cells, same_bits
+from tests.native_tools import engine_of, mixed, words
 
 
 @pytest.fixture(params=["kernels", "numpy"])
@@ -41,23 +34,6 @@ def path(request, monkeypatch):
     if request.param == "numpy":
         monkeypatch.setenv("EDGEML_KERNELS", "numpy")
     return request.param
-
-
-def engine_of(program, schema, threads=1):
-    return NativeEngine(code_strings(program), schema, threads)
-
-
-def words(rows, seed):
-    rng = np.random.default_rng(seed)
-    column = np.empty(rows, dtype=object)
-    column[:] = [WORDS[i] for i in rng.integers(0, len(WORDS), rows)]
-    # NaN comes as many objects, and so do equal strings.
-    for at in range(0, rows, 5):
-        if isinstance(column[at], float):
-            column[at] = float("nan")
-        elif isinstance(column[at], str):
-            column[at] = "".join(list(column[at]))
-    return column
 
 
 # --- every op on strings ------------------------------------------------------------------------------------
@@ -132,33 +108,6 @@ def test_all_string_ops_are_covered():
 
 
 # --- columns, types, results --------------------------------------------------------------------------------
-KINDS = ("float64", "float32", "int64", "bool", "string")
-
-
-def mixed():
-    """A program over a column of each kind, with labels of each type as its outputs."""
-    b = Builder()
-    v = {kind: b.input(kind, kind) for kind in KINDS}
-    score = v["float64"] + v["float32"].cast("float64") + v["int64"].cast("float64")
-    score = (
-        score
-        + b.where(v["bool"], b.constant(1.0), -1.0)
-        + b.take(b.lookup(v["string"], ("a", None)) + 1, [0.5, 2.0, -2.0])
-    )
-    known = b.where(b.is_nan(score), 0.0, score)
-    index = (known > 0).cast("int64")
-    b.output("predict", [b.take(index, ("no", "yes"))], "vector", "<U3")
-    b.output("predict_proba", [b.softmax(b.concat([score, -score]))], "matrix", "<f8")
-    b.output("decision_function", [score], "vector", "<f8")
-    b.output("score_samples", [score], "vector", "<f4")
-    b.output("predict_log_proba", [score, index], "matrix", "<f4")
-    b.output("transform", [b.concat([index, index])], "matrix", "<i4")
-    schema = Schema("columns", (*(Column(kind, kind, null="none") for kind in KINDS), Column("unread", "any", False)))
-    rows = 600
-    columns = {kind: cells(kind, 1, rows, seed=4)[:, 0] for kind in KINDS[:4]} | {"string": words(rows, 3)}
-    return b.finish(), schema, columns, rows
-
-
 def test_every_form_and_dtype(path):
     program, schema, columns, rows = mixed()
     methods = tuple(program.outputs)
@@ -365,50 +314,3 @@ def test_read_rows_feeds_the_engine():
     with np.errstate(all="ignore"):
         found = engine_of(program, schema).run(read, rows, ("decision_function",))["decision_function"]
         same_bits(found, interpreter.run(program, {n: c[:9] for n, c in columns.items()})["decision_function"])
-
-
-# --- without kernels ----------------------------------------------------------------------------------------
-def test_the_engine_says_what_runs(monkeypatch):
-    program, schema, _, _ = mixed()
-    assert engine_of(program, schema).source in ("Numba", "the cache")
-    monkeypatch.setenv("EDGEML_KERNELS", "numpy")
-    assert engine_of(program, schema).source == "NumPy"
-
-
-def test_a_library_that_is_none(monkeypatch, tmp_path):
-    program, schema, _, _ = mixed()
-    (tmp_path / "kernels.so").write_bytes(b"not a library")
-    for name in ("kernels.so", "absent.so"):
-        monkeypatch.setenv("EDGEML_KERNELS", str(tmp_path / name))
-        with pytest.raises(EngineError, match="cannot be loaded"):
-            engine_of(program, schema)
-
-
-CHILD = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Blocked())
-import edgeml
-model = edgeml.load({file!r}, engine="native")
-print(model.predict_one({{"x": 0.5, "c": "AA"}}), model._engine.source)
-print(*sorted({{m.partition(".")[0] for m in sys.modules}} & {{
-    "numba", "llvmlite", "sklearn", "pandas", "onnx", "onnxruntime", "pyarrow", "polars", "scipy", "skl2onnx"}}))
-"""
-
-
-@pytest.mark.parametrize(
-    ("blocked", "expected"),
-    [((), "yes the cache llvmlite"), (("numba", "llvmlite"), "yes NumPy"), (("numba",), "yes the cache llvmlite")],
-)
-def test_what_a_process_imports(tmp_path, blocked, expected):
-    library.entry()  # so that the cache has the object
-    file = small_bundle.write(tmp_path / "small.edgeml", formats=("native",))
-    code = CHILD.format(file=str(file), blocked=blocked)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False
-    )
-    assert done.stdout.split() == expected.split(), done.stderr
-    assert ("the native engine runs on NumPy" in done.stderr) == (expected == "yes NumPy")

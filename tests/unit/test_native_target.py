@@ -18,7 +18,7 @@ from edgeml.runtimes.native import read_program
 from edgeml.schema import Column, Schema
 from edgeml.targets import native
 from edgeml.targets.base import About
-from tests.unit.test_kernels import random_trees
+from tests.kernel_tools import random_trees
 
 ABOUT = About("m", 1, Schema("columns", (Column("x", "float64"),)))
 

@@ -6,74 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from edgeml.profile import bin_counts, build_profile, slot_names
-from edgeml.schema import Column, Schema
+from edgeml.profile import slot_names
 from edgeml.telemetry.otlp import Cumulative, Reading, reading_of, resource_of, to_request
 from edgeml.telemetry.otlp_figures import METRICS, SYSTEM, Figures, Histogram, figures_of, lost, metric
-from edgeml.telemetry.window import LATENCY_BINS, check_window, latency_bin, latency_edges, sparse
+from edgeml.telemetry.system import SystemFigures
+from edgeml.telemetry.window import LATENCY_BINS, latency_bin, latency_edges, sparse
 from tests.otlp_receiver import read
+from tests.otlp_tools import points_of, window_of
 
 STREAM, DEVICE = "ab" * 16, "cd" * 16
-MODEL = {"name": "churn", "version": 3, "manifest_sha256": "0" * 64}
-
-
-@pytest.fixture(scope="module")
-def columns():
-    rng = np.random.default_rng(0)
-    return {
-        "age": rng.normal(40, 9, 2000),
-        "visits": rng.integers(0, 5, 2000),
-        "dose": rng.integers(0, 4, 2000).astype(float),
-        "town": np.array(rng.choice(["Bern", "other", "Zürich"], 2000), dtype=object),
-        "late": rng.random(2000) < 0.3,
-        "empty": np.full(2000, np.nan),
-        "big": 2**60 + rng.integers(0, 3, 2000),
-    }
-
-
-@pytest.fixture(scope="module")
-def profile(columns):
-    kinds = {"f": "float64", "i": "int64", "O": "string", "b": "bool"}
-    schema = Schema("columns", tuple(Column(n, kinds[v.dtype.kind]) for n, v in columns.items()))
-    rng = np.random.default_rng(1)
-    positive = rng.random(2000)
-    scores = {"predict": (positive > 0.5).astype(int), "predict_proba": np.column_stack([1 - positive, positive])}
-    return build_profile(columns, schema, scores)
-
-
-def window_of(profile, values, scores=None, **more):
-    """A window that counted ``values`` by column."""
-
-    def counted(records, values):
-        return [sparse(bin_counts(r, values[r["name"]])["counts"]) if r["name"] in values else [] for r in records]
-
-    window = {
-        "window_version": 1,
-        "model": MODEL,
-        "profile_sha256": profile["sha256"],
-        "process": {"pid": 77, "boot_id": "b"},
-        "start": 100.0,
-        "end": 160.0,
-        "wall": 1_700_000_000.0,
-        "rows": 9,
-        "calls": {"one": 4, "batch": 1},
-        "latency": {"one": [], "batch": []},
-        "features": counted(profile["features"], values),
-        "scores": counted(profile["scores"], scores or {}),
-        "errors": {},
-        "system": {},
-        "feedback": None,
-        **more,
-    }
-    check_window(window, profile)
-    return window
-
-
-def points_of(readings, temporality="delta"):
-    """{(metric, attributes): point} of a message, read as strictly as a receiver can."""
-    request = to_request(readings, temporality)
-    found = read(type(request).FromString(request.SerializeToString()))
-    return {(name, attributes): point for (_, name, attributes, _), point in found.items()}
 
 
 def values_of(window, profile):
@@ -191,8 +132,7 @@ def test_figures_of_the_device(profile):
 
 
 def test_the_recorders_figures_have_names(tmp_path):
-    system = pytest.importorskip("edgeml.telemetry.system", reason="the recorder's figures of the device")
-    assert set(SYSTEM) == set(system.SystemFigures(str(tmp_path)).read())
+    assert set(SYSTEM) == set(SystemFigures(str(tmp_path)).read())
 
 
 def test_feedback_of_a_classifier(profile):

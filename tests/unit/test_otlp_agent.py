@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeml.errors import SpoolError
 from edgeml.fleet.simulate_windows import built_in_model, templates
 from edgeml.jsonutil import dumps
 from edgeml.telemetry.agent_settings import AgentSettings
@@ -164,6 +165,23 @@ def test_one_window_that_cannot_be_read_holds_up_no_other(device):
         assert receiver.total("edgeml.model.rows") == items[0].rows + items[2].rows
         assert pump.agent.status.refused == 1
         assert pump.agent.status.items == 2
+
+
+def test_a_disk_that_fails_for_a_moment_costs_no_window(device, monkeypatch):
+    def failed(sha256):
+        raise SpoolError("the database is locked")
+
+    with Receiver() as receiver:
+        pump, items = device(receiver), windows(3)
+        pump.spool.append(items)
+        with monkeypatch.context() as moment:
+            moment.setattr(pump.spool, "profile", failed)
+            pump.agent.step()
+        assert "locked" in pump.agent.status.error
+        pump.agent.hurry()
+        pump.run()
+        assert receiver.total("edgeml.model.rows") == rows_of(items)
+        assert pump.agent.status.refused == 0
 
 
 def test_sampled_rows_have_no_form_in_otlp(device):

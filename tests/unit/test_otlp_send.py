@@ -24,7 +24,7 @@ from edgeml.telemetry.otlp_figures import Figures
 from edgeml.telemetry.otlp_send import Exporter, Sender
 from edgeml.telemetry.otlp_settings import parse_header, settings
 from tests.otlp_receiver import Receiver, collector, free_port, rotel
-from tests.unit.test_otlp import columns, points_of, profile, window_of  # noqa: F401  # fixtures are used by name
+from tests.otlp_tools import points_of, window_of
 
 
 def readings(count, first=0):
@@ -291,7 +291,7 @@ def test_headers_of_a_command_line():
 # --- a real collector ------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(rotel() is None, reason="the collector is not installed: pip install rotel")
 @pytest.mark.parametrize("temporality", ["delta", "cumulative"])
-def test_a_real_collector_takes_every_figure(profile, temporality):  # noqa: F811  # the fixture imported above
+def test_a_real_collector_takes_every_figure(profile, temporality):
     import numpy as np
 
     from edgeml.telemetry.otlp import reading_of

@@ -11,7 +11,7 @@ from edgeml.ir.ops import OPS
 from edgeml.ir.ops_quantised import largest_code
 from edgeml.passes.facts import Known
 from edgeml.passes.rewrite import Graph
-from tests.unit.test_kernels import cells, same_bits
+from tests.kernel_tools import cells, same_bits
 
 FLOATS = ("float64", "float32")
 

@@ -10,6 +10,7 @@ from edgeml.passes import run_passes
 from edgeml.passes.rank import RANK_TREES
 from edgeml.targets.tflite import lower
 from edgeml.targets.tflite_lowering import LOWERINGS
+from tests.kernel_tools import random_trees
 from tests.tflite_oracle import (
     ABOUT,
     converted,
@@ -17,7 +18,6 @@ from tests.tflite_oracle import (
     program_answers,
     worst_error,
 )
-from tests.unit.test_kernels import random_trees
 
 NAN, INF = np.nan, np.inf
 FLOATS = np.array([0.0, 1.5, -2.5, NAN, INF, -INF, 1e30, -1e30, 1e-3, 3.0, 0.25])

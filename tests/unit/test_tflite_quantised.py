@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from edgeml.ir import Builder, interpreter
 from edgeml.targets.tflite import lower
 from edgeml.targets.tflite_pack import ALIGNMENT
+from tests.kernel_tools import random_trees
 from tests.oracle import columns_of
 from tests.quantised_programs import FORMS, grid_of, leaves_quantised, linear_quantised, narrow
 from tests.tflite_oracle import (
@@ -31,7 +32,6 @@ from tests.tflite_oracle import (
     schema,
     worst_error,
 )
-from tests.unit.test_kernels import random_trees
 
 XNNPACK = pytest.mark.parametrize("xnnpack", [False, True], ids=["plain", "xnnpack"])
 

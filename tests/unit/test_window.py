@@ -20,7 +20,7 @@ from edgeml.telemetry.window import (
     latency_edges,
     sparse,
 )
-from tests.unit.test_wire import HOSTILE, _places, _with, values
+from tests.hostile_json import HOSTILE, places, replaced, values
 
 PROFILE = {
     "features": [{"name": "age", "counts": [0] * 6}, {"name": "town", "counts": [0] * 3}],
@@ -96,7 +96,7 @@ def test_each_fault_is_named(path, value, words):
     if path == ("extra",):
         window["extra"] = value
     else:
-        window = _with(window, path, value)
+        window = replaced(window, path, value)
     with pytest.raises(WireError, match=words):
         check_window(window, PROFILE)
 
@@ -107,9 +107,9 @@ def test_without_a_profile_there_are_no_histograms():
 
 
 @settings(max_examples=600)
-@given(st.sampled_from(list(_places(WINDOW))), HOSTILE | values | st.floats() | st.just(10**400))
+@given(st.sampled_from(list(places(WINDOW))), HOSTILE | values | st.floats() | st.just(10**400))
 def test_one_hostile_value_is_refused_or_harmless(path, value):
-    window = _with(WINDOW, path, value)
+    window = replaced(WINDOW, path, value)
     try:
         check_window(window, PROFILE)
         refusal = None
