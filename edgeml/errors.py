@@ -111,220 +111,171 @@ class CompileError(EdgeMLError):
     exit_code = 2
 
 
-class NotFittedError(CompileError):
-    pass
+class NotFittedError(CompileError): ...
 
 
-class UnsupportedEstimatorError(CompileError):
-    pass
+class UnsupportedEstimatorError(CompileError): ...
 
 
-class UnsupportedParameterError(CompileError):
-    pass
+class UnsupportedParameterError(CompileError): ...
 
 
-class SampleError(CompileError):
-    pass
+class SampleError(CompileError): ...
 
 
-class PipelineFileError(CompileError):
-    pass
+class PipelineFileError(CompileError): ...
 
 
-class FormatError(CompileError):
-    pass
+class FormatError(CompileError): ...
 
 
 class ParityError(CompileError):
     exit_code = 1
 
 
-class QuantizeError(CompileError):
-    pass
+class QuantizeError(CompileError): ...
 
 
-class BudgetValueError(CompileError):
-    pass
+class BudgetValueError(CompileError): ...
 
 
 class BudgetError(CompileError):
     exit_code = 1
 
 
-class UnknownTargetError(CompileError):
-    pass
+class UnknownTargetError(CompileError): ...
 
 
-class ProgramError(EdgeMLError):
-    pass
+class ProgramError(EdgeMLError): ...
 
 
-class PassError(ProgramError):
-    pass
+class PassError(ProgramError): ...
 
 
 class InputError(EdgeMLError, ValueError):
     exit_code = 2
 
 
-class MissingColumnError(InputError):
-    pass
+class MissingColumnError(InputError): ...
 
 
-class ExtraColumnError(InputError):
-    pass
+class ExtraColumnError(InputError): ...
 
 
-class ColumnTypeError(InputError):
-    pass
+class ColumnTypeError(InputError): ...
 
 
-class ShapeError(InputError):
-    pass
+class ShapeError(InputError): ...
 
 
-class EmptyInputError(InputError):
-    pass
+class EmptyInputError(InputError): ...
 
 
-class UnknownCategoryError(InputError):
-    pass
+class UnknownCategoryError(InputError): ...
 
 
-class NonFiniteError(InputError):
-    pass
+class NonFiniteError(InputError): ...
 
 
-class OutOfRangeError(InputError):
-    pass
+class OutOfRangeError(InputError): ...
 
 
 class BundleError(EdgeMLError):
     exit_code = 2
 
 
-class BundleFileError(BundleError):
-    pass
+class BundleFileError(BundleError): ...
 
 
-class BundleClosedError(BundleError):
-    pass
+class BundleClosedError(BundleError): ...
 
 
-class NotABundleError(BundleError):
-    pass
+class NotABundleError(BundleError): ...
 
 
-class TruncatedBundleError(BundleError):
-    pass
+class TruncatedBundleError(BundleError): ...
 
 
-class ExtraBytesError(BundleError):
-    pass
+class ExtraBytesError(BundleError): ...
 
 
-class BundleVersionError(BundleError):
-    pass
+class BundleVersionError(BundleError): ...
 
 
-class MemberError(BundleError):
-    pass
+class MemberError(BundleError): ...
 
 
-class DuplicateMemberError(MemberError):
-    pass
+class DuplicateMemberError(MemberError): ...
 
 
-class MemberNameError(MemberError):
-    pass
+class MemberNameError(MemberError): ...
 
 
-class MemberOrderError(MemberError):
-    pass
+class MemberOrderError(MemberError): ...
 
 
-class MemberSizeError(MemberError):
-    pass
+class MemberSizeError(MemberError): ...
 
 
-class MemberOverlapError(MemberError):
-    pass
+class MemberOverlapError(MemberError): ...
 
 
-class MemberAlignmentError(MemberError):
-    pass
+class MemberAlignmentError(MemberError): ...
 
 
-class MemberHeaderError(MemberError):
-    pass
+class MemberHeaderError(MemberError): ...
 
 
-class EncryptedMemberError(MemberError):
-    pass
+class EncryptedMemberError(MemberError): ...
 
 
-class CompressedMemberError(MemberError):
-    pass
+class CompressedMemberError(MemberError): ...
 
 
-class Zip64Error(MemberError):
-    pass
+class Zip64Error(MemberError): ...
 
 
-class DataDescriptorError(MemberError):
-    pass
+class DataDescriptorError(MemberError): ...
 
 
-class MissingMemberError(MemberError):
-    pass
+class MissingMemberError(MemberError): ...
 
 
-class UnlistedMemberError(MemberError):
-    pass
+class UnlistedMemberError(MemberError): ...
 
 
-class ChecksumError(BundleError):
-    pass
+class ChecksumError(BundleError): ...
 
 
-class DigestError(BundleError):
-    pass
+class DigestError(BundleError): ...
 
 
-class ManifestError(BundleError):
-    pass
+class ManifestError(BundleError): ...
 
 
-class JSONError(ManifestError):
-    pass
+class JSONError(ManifestError): ...
 
 
-class JSONLimitError(JSONError):
-    pass
+class JSONLimitError(JSONError): ...
 
 
-class DuplicateKeyError(JSONError):
-    pass
+class DuplicateKeyError(JSONError): ...
 
 
-class NonFiniteNumberError(JSONError):
-    pass
+class NonFiniteNumberError(JSONError): ...
 
 
-class ArrayError(BundleError):
-    pass
+class ArrayError(BundleError): ...
 
 
 class SignatureError(BundleError):
     exit_code = 1
 
 
-class NotSignedError(SignatureError):
-    pass
+class NotSignedError(SignatureError): ...
 
 
-class WrongSignatureError(SignatureError):
-    pass
+class WrongSignatureError(SignatureError): ...
 
 
 class KeyFileError(EdgeMLError):
@@ -339,56 +290,46 @@ class ProfileError(EdgeMLError):
     exit_code = 2
 
 
-class ProfileMismatchError(ProfileError):
-    pass
+class ProfileMismatchError(ProfileError): ...
 
 
 class TelemetryError(EdgeMLError):
     exit_code = 2
 
 
-class WireError(TelemetryError):
-    pass
+class WireError(TelemetryError): ...
 
 
-class SpoolError(TelemetryError):
-    pass
+class SpoolError(TelemetryError): ...
 
 
-class SpoolFullError(SpoolError):
-    pass
+class SpoolFullError(SpoolError): ...
 
 
-class SpoolKeyError(SpoolError):
-    pass
+class SpoolKeyError(SpoolError): ...
 
 
-class IdentityError(TelemetryError):
-    pass
+class IdentityError(TelemetryError): ...
 
 
 class EnrolmentError(TelemetryError):
     exit_code = 1
 
 
-class AgentError(TelemetryError):
-    pass
+class AgentError(TelemetryError): ...
 
 
-class OtlpError(TelemetryError):
-    pass
+class OtlpError(TelemetryError): ...
 
 
 class MonitorError(EdgeMLError):
     exit_code = 2
 
 
-class MonitorSettingsError(MonitorError):
-    pass
+class MonitorSettingsError(MonitorError): ...
 
 
-class MonitorDatabaseError(MonitorError):
-    pass
+class MonitorDatabaseError(MonitorError): ...
 
 
 class RequestError(MonitorError):
@@ -411,12 +352,10 @@ class RequestError(MonitorError):
         return (partial(type(self), **more), (self.cause, self.remedy))
 
 
-class BackupError(MonitorError):
-    pass
+class BackupError(MonitorError): ...
 
 
-class SimulationError(MonitorError):
-    pass
+class SimulationError(MonitorError): ...
 
 
 class VerificationError(EdgeMLError):
@@ -427,13 +366,10 @@ class EngineError(EdgeMLError):
     exit_code = 2
 
 
-class UnknownEngineError(EngineError):
-    pass
+class UnknownEngineError(EngineError): ...
 
 
-class EngineNotInstalledError(EngineError):
-    pass
+class EngineNotInstalledError(EngineError): ...
 
 
-class EngineNotInBundleError(EngineError):
-    pass
+class EngineNotInBundleError(EngineError): ...

@@ -150,7 +150,7 @@ class Recordable:
         recording, nothing happens. Raises TelemetryError for different numbers of ids and truths.
         """
         if self._recording is not None:
-            self._recording.recorder.truths.feedback(id, y, prediction)
+            self._recording.recorder.feedback(id, y, prediction)
 
     # --- helpers
     def _start_recording(self, settings: Settings) -> Recording:

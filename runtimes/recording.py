@@ -2,7 +2,7 @@
 
 Comes in: a model's bundle and engine, and settings. Goes out: functions that the model calls in place of the engine's
 while it records. They count what they saw and answered and never raise anything of their own; telemetry is imported
-here and nowhere else of the runtime, so that a model that does not record does not load it.
+here and by the modules beside it (``recording_*``) only, so that a model that does not record does not load it.
 """
 
 from __future__ import annotations

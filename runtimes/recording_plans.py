@@ -2,7 +2,7 @@
 
 Comes in: the layout of a model's counts. A buffer is one row of 8-byte cells: first those a single row is written into
 (floats, then integers, then places of categories, then the call's nanoseconds), then the counts. ``Counts`` runs the
-plans, ``row_counter`` writes the cells of a ``RowPlan``.
+plans, ``row_recorder`` writes the cells of a ``RowPlan``.
 """
 
 from __future__ import annotations

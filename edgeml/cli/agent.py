@@ -91,7 +91,8 @@ def run(
     finally:
         spool.close()
     if not ended:
-        # The thread hangs in the network, and Python would wait for it. All that matters is on the disk.
+        # The thread hangs in the network, looking up a name for instance. It must not come back while Python is being
+        # taken down around it; all that matters is on the disk.
         sys.stderr.flush()
         os._exit(0)
 
@@ -109,7 +110,10 @@ def _serve(thread: AgentThread) -> bool:
         systemd.notify("READY=1")
         every, said = systemd.watchdog_seconds(), ""
         while not select.select([told], [], [], min(every or 5.0, 5.0))[0]:
-            if thread.alive and clock.monotonic() < thread.last_beat + _HANGS_SECONDS:
+            if not thread.alive:
+                # A service that does nothing is worse than one that ended: whatever started it can start it again.
+                raise RuntimeError("the agent's thread has ended; the log above says why")
+            if clock.monotonic() < thread.last_beat + _HANGS_SECONDS:
                 systemd.notify("WATCHDOG=1")
             if (state := _line(thread)) != said:
                 systemd.notify(f"STATUS={state}")

@@ -72,7 +72,7 @@ class Place:
     key: Path | None
 
     def open(self) -> Spool:
-        """The spool, which must exist. Raises AgentError, SpoolError."""
+        """The spool, whose folder must exist. Raises AgentError, SpoolError."""
         from edgeml.errors import AgentError
         from edgeml.telemetry.spool import Spool
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from threading import BoundedSemaphore
@@ -26,8 +25,6 @@ from edgeml.fleet.store import Store
 
 log = logging.getLogger("edgeml.monitor")
 
-# A device's state may change under the cache, its key cannot: ingest asks for the state again in its transaction.
-_DEVICE_SECONDS = 6 * 3600.0
 _MAX_DEVICES = 100_000
 # Hashing a password takes 32 MB and a core for 0.2 s: two at once, and a short queue.
 _MAX_HASHING = 2
@@ -83,19 +80,17 @@ class DeviceCache:
     """Devices and their keys, as every batch needs them. Threads may share it.
 
     It is filled at the start and by enrolments: to look up 333 devices a second, as they come back to a server that was
-    restarted, delayed the batches of a whole minute by up to a second.
+    restarted, delayed the batches of a whole minute by up to a second. Nothing expires, or they all would at once: a
+    device's state may change under the cache, for which ingest asks again in its transaction; its key cannot.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: OrderedDict[str, tuple[float, Device, Ed25519PublicKey]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Device, Ed25519PublicKey]] = OrderedDict()
 
     def get(self, device_id: str) -> tuple[Device, Ed25519PublicKey] | None:
-        """A device that was looked up lately, or None; asks no database."""
-        found = self._known.get(device_id)
-        if found is None or found[0] < time.monotonic():
-            return None
-        return found[1], found[2]
+        """A device that is kept, or None; asks no database."""
+        return self._known.get(device_id)
 
     def look_up(self, device_id: str) -> tuple[Device, Ed25519PublicKey] | None:
         """A device from the database, or None. Raises MonitorDatabaseError."""
@@ -112,7 +107,7 @@ class DeviceCache:
         key = Ed25519PublicKey.from_public_bytes(device.public_key)
         if device.state == ACTIVE:
             # Only what may send is kept: a device that is reinstated is found to be at once.
-            self._known[device.id] = (time.monotonic() + _DEVICE_SECONDS, device, key)
+            self._known[device.id] = (device, key)
             while len(self._known) > _MAX_DEVICES:
                 self._known.popitem(last=False)
         return key

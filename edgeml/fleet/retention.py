@@ -7,6 +7,7 @@ they counted stays, and one that is delivered again is still known. ``RetentionT
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ from edgeml.fleet.fold import fold_samples, fold_windows, join_losses, refused_t
 from edgeml.fleet.rollup import LEVELS
 from edgeml.fleet.store import Store
 from edgeml.fleet.tables import audit, device_days, devices, events, rollups
+
+log = logging.getLogger("edgeml.monitor")
 
 DAY = 86400.0
 _CHUNK = 1000
@@ -180,6 +183,8 @@ class RetentionThread:
                 self.last_error = ""
             except MonitorDatabaseError as error:
                 self.last_error = error.cause
+                log.error("retention failed, and is tried again: %s", error.cause)
             except Exception as error:  # whatever it is, ingest goes on and the next run tries again
                 self.last_error = f"{type(error).__name__}: {error}"
+                log.exception("retention failed, and is tried again")
             self.runs += 1

@@ -139,9 +139,14 @@ class MonitorServer(Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers = {signal.SIGINT: self.handle_exit, signal.SIGTERM: self.handle_exit}
+        handlers: dict[int, Callable[[int, FrameType | None], object]] = {
+            signal.SIGINT: self.handle_exit,
+            signal.SIGTERM: self.handle_exit,
+        }
         if hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = self._renew
+            # In the loop's own turn: a handler runs in the middle of anything, a line of the log or a handshake too.
+            loop = asyncio.get_running_loop()
+            handlers[signal.SIGHUP] = lambda sig, frame: loop.call_soon_threadsafe(self._renew)
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -154,7 +159,7 @@ class MonitorServer(Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
-    def _renew(self, sig: int, frame: FrameType | None) -> None:
+    def _renew(self) -> None:
         if self._context is None:
             return
         try:

@@ -54,7 +54,7 @@ async def enrol(client: Client, devices: Sequence[SimulatedDevice], token: str, 
             while not all(w.done() for w in workers):
                 await asyncio.wait(workers, timeout=1.0)
                 watch(Progress("enrolling devices", done / len(devices), done, done / max(loop.time() - start, 1e-9)))
-    except ExceptionGroup as failed:
+    except ExceptionGroup as failed:  # the first error of a worker, as the callers of `enrol` know it
         raise failed.exceptions[0] from None
     seconds = loop.time() - start
     return {"devices": done, "seconds": seconds, "rate": done / seconds, "put_off": put_off}

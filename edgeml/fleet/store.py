@@ -7,6 +7,7 @@ Comes in: a URL, of an SQLite file or of a PostgreSQL database. Goes out: a ``St
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,8 +91,12 @@ class Store:
     def checkpoint(self) -> None:
         """Fold what can be of SQLite's write-ahead log into the file, without making anyone wait."""
         with database_errors(self.url), self.engine.connect() as connection:
-            # Not in a transaction of SQLAlchemy's: SQLite refuses a checkpoint in one.
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+            # Past SQLAlchemy, which would begin a transaction: SQLite refuses a checkpoint in one. The driver's errors
+            # come as they are, then.
+            try:
+                connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+            except sqlite3.Error as error:
+                raise _named(self.url, error) from error
 
     def close(self) -> None:
         """Close every connection; a server's last one also folds SQLite's write-ahead log into the file."""

@@ -22,7 +22,6 @@ from edgeml.telemetry.agent_portions import Next, Portions
 from edgeml.telemetry.agent_status import Clock, Moment, Status
 from edgeml.telemetry.backoff import Backoff, Bandwidth
 from edgeml.telemetry.identity import Enrolment, Identity
-from edgeml.telemetry.items import Item
 from edgeml.telemetry.transport import Transport
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Agent:
             self._identity.refresh()
             enrolment = self._identity.enrolment
             if enrolment is None or (enrolment.server != self._server and self._token is not None):
-                return self._enrol()
+                return self._enrol() or 0.0
             self._say_who()
         outbox = self._next()
         if outbox is None:
@@ -267,7 +266,8 @@ class Agent:
         self._packed = self._fresh = None
 
     # --- enrolment --------------------------------------------------------------------------------------------------
-    def _enrol(self) -> float:
+    def _enrol(self) -> float | None:
+        """None when the device is enrolled now; else the wait, and why is noted."""
         if self._token is None:
             problem = "the device is not enrolled, and no token is given (edgeml agent enrol --token-file FILE)"
             return self._failed(problem, state="not enrolled")
@@ -283,14 +283,16 @@ class Agent:
         self.status.last_contact = Moment.now(self._clock)
         self._say_who()
         _log.info("enrolled as device %s at %s", found[0], self._server)
-        return 0.0
+        return None
 
     def _unknown(self, verdict: Verdict) -> float:
         """The monitor does not know the device."""
         before = self._identity.enrolment
         self._identity.refresh()
         if self._identity.enrolment == before and self._token is not None:
-            self._enrol()
+            wait = self._enrol()
+            if wait is not None:
+                return wait
         if self._identity.enrolment != before:
             return 0.0
         wait = verdict.wait if self._token is not None else self._long(verdict.wait)

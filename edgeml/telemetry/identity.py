@@ -18,6 +18,8 @@ from uuid import uuid4
 from edgeml.errors import AgentError, IdentityError, JSONError
 from edgeml.jsonutil import dumps, loads
 from edgeml.telemetry import wire
+from edgeml.telemetry.spool_disk import make_folder, sync_folder, wipe_and_remove
+from edgeml.telemetry.vault import loose_rights
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -105,7 +107,7 @@ class Identity:
     def readable_by_others(self) -> bool:
         """Whether the key's file is open to other users of the device; some file systems know no modes."""
         with contextlib.suppress(OSError):
-            return os.name == "posix" and bool((self.folder / KEY_FILE).stat().st_mode & 0o077)
+            return loose_rights(self.folder / KEY_FILE)
         return False
 
     def _read_enrolment(self) -> Enrolment | None:
@@ -137,17 +139,11 @@ def destroy(folder: str | os.PathLike[str]) -> None:
     for name in (KEY_FILE, ENROLMENT_FILE):
         file = path / name
         try:
-            with file.open("r+b") as stream:
-                stream.write(b"\0" * os.fstat(stream.fileno()).st_size)
-                stream.flush()
-                os.fsync(stream.fileno())
-            file.unlink()
-        except FileNotFoundError:
-            continue
+            wipe_and_remove(file)
         except OSError as error:
             raise _unwritable(file, error) from None
     if path.is_dir():
-        _sync_folder(path)
+        sync_folder(path)
 
 
 def is_id(value: Any) -> TypeGuard[str]:
@@ -168,9 +164,7 @@ def _create_key(folder: Path) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        # ``parents`` gives no mode to them, and the folder above is the spool's.
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
     _write(folder / KEY_FILE, pem, 0o600, replace=False)
@@ -227,7 +221,7 @@ def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
             aside.replace(path)
         else:
             _link(aside, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
@@ -245,16 +239,6 @@ def _link(aside: Path, path: Path) -> None:
         # The file system has no hard links (FAT): the moment between the question and the rename is the price.
         if not os.path.lexists(path):
             aside.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # Windows has no way to synchronise a folder, and needs none
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> IdentityError:

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import weakref
 from types import FrameType
 from typing import Protocol
 
@@ -30,7 +29,8 @@ class Watched(Protocol):
     def flush(self, timeout: float) -> bool: ...
 
 
-_RECORDERS: weakref.WeakSet[Watched] = weakref.WeakSet()
+# From start to stop. Not weak: a copy of a WeakSet fails when another thread changes it meanwhile.
+_RECORDERS: set[Watched] = set()
 # A recorder may be let go of by the garbage collector, in a thread that holds the lock already.
 _LOCK = threading.RLock()
 _hooked = False

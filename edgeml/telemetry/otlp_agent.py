@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeml.errors import JSONError, TelemetryError
+from edgeml.errors import JSONError, SpoolError, TelemetryError
 from edgeml.jsonutil import loads
 from edgeml.telemetry import clock as device_clock
 from edgeml.telemetry.agent_answers import printable
@@ -195,6 +195,8 @@ class OtlpAgent:
             for item in outbox.items:
                 try:
                     reading = self._source.reading(item)
+                except SpoolError:
+                    raise  # the disk's fault, not the window's: it is tried again
                 except (TelemetryError, JSONError, ValueError, LookupError, TypeError) as error:
                     # One window that cannot be read must not hold up all others for ever.
                     results.append(("refused", printable(f"not to be read: {error}", 200)))

@@ -98,10 +98,16 @@ class Recorder:
         lifecycle.watch(self)
         self.ensure_running()
 
-    # --- while the model predicts; none of these raises or blocks
+    # --- while the model predicts; none of these but ``feedback`` raises, and none blocks
     def failed(self, error: Exception) -> None:
         """The model refused rows, or failed."""
         self._count_error(type(error).__name__)
+        self.ensure_running()
+
+    def feedback(self, ids: Any, truths: Any, predictions: Any = None) -> None:
+        """As ``Truths.feedback``."""
+        self.truths.feedback(ids, truths, predictions)
+        self.ensure_running()
 
     def internal(self, error: Exception) -> None:
         """Recording itself failed; the application has its answer."""

@@ -113,12 +113,12 @@ def compact(rows: Rows, limit: int) -> None:
     delete(rows, (row.loss_id for row in known))
     joined.sort(key=lambda loss: PRIORITIES[loss.kind])  # stable: the oldest first within a kind
     # Losses that stand for many streams already stay: their numbers were given.
-    summed = [loss for loss in joined if not loss.reason.endswith(SEVERAL_STREAMS)]
-    many = max(0, len(joined) - limit // 2)
+    of_one_stream = [loss for loss in joined if not loss.reason.endswith(SEVERAL_STREAMS)]
+    summed = dict.fromkeys(of_one_stream[: max(0, len(joined) - limit // 2)])
     for loss in joined:
-        if loss not in summed[:many]:
+        if loss not in summed:
             _add_new(rows, bytes.fromhex(loss.stream), loss)
-    for loss in summed[:many]:
+    for loss in summed:
         _add_to_summary(rows, loss)
 
 

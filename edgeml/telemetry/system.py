@@ -24,7 +24,7 @@ class SystemFigures:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._before = time.monotonic(), time.process_time()
-        self._psutil = _psutil()
+        self._psutil = _try(_psutil)
         self._process: Any = None
 
     def read(self) -> dict[str, float | None]:
@@ -63,17 +63,15 @@ class SystemFigures:
 
 
 def _psutil() -> Any:
-    try:
-        import psutil
-    except ImportError:
-        return None
+    import psutil
+
     return psutil
 
 
 def _try(read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except Exception:  # psutil raises its own kinds, and sensors are files that fail in any way; a figure is a nicety
+    except Exception:  # psutil is missing or raises its own kinds, and sensors fail in any way; a figure is a nicety
         return None
 
 

@@ -140,6 +140,7 @@ class HttpTransport:
         self._line.begin()
         timer = threading.Timer(self._total, self._line.expire)
         timer.daemon = True
+        sent = 0
         try:
             client = self._open()
             request = client.build_request(
@@ -154,9 +155,10 @@ class HttpTransport:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
             # Nothing of the request has left: the connection did not come about.
             return Reply(0, problem=self._explain(error), reached=False, spent=self._line.handshakes), None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            # ValueError: what a socket that was cut under way, or a header that cannot be read, ends in.
-            return Reply(0, problem=self._explain(error), spent=sent + self._line.handshakes), None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, ImportError) as error:
+            # ValueError: what a socket that was cut under way, a header that cannot be read, or a proxy of the
+            # environment that is no URL ends in. ImportError: a SOCKS proxy without its package.
+            return Reply(0, problem=self._explain(error), reached=sent > 0, spent=sent + self._line.handshakes), None
         finally:
             timer.cancel()
             self._line.end()

@@ -2,7 +2,7 @@
 
 Every row is sealed with a random data key. The data key lies in the database, wrapped by a key-encryption key that
 comes from a file, from the caller or from a function (a secret store, a TPM). A new key-encryption key wraps the same
-data key anew; without the wrapping nothing can be read. ``spool_file`` calls this; needs the package cryptography.
+data key anew; without the wrapping nothing can be read. The spool's files call this; needs the package cryptography.
 """
 
 from __future__ import annotations

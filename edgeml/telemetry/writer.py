@@ -18,12 +18,12 @@ from edgeml.errors import SpoolFullError, TelemetryError
 from edgeml.telemetry import clock
 from edgeml.telemetry.items import PRIORITIES, Item, Loss
 from edgeml.telemetry.outlet import Outlet, SpoolLike
+from edgeml.telemetry.wire import MAX_REASON
 
 THREAD = "edgeml-recorder"
 MAX_WAITING = 120
 MAX_WAITING_BYTES = 2 * 2**20
 MAX_LOSSES = 500
-MAX_REASON = 200
 RETRY_SECONDS = (1.0, 60.0)
 
 _LOG = logging.getLogger("edgeml.telemetry")
@@ -88,7 +88,7 @@ class Writer:
         if (thread is not None and thread.is_alive()) or self._ending:
             return
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._ending and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
                 self._thread.start()
 
@@ -109,7 +109,8 @@ class Writer:
         """As ``flush``, and the thread ends with it; what takes longer than ``timeout`` goes on by itself."""
         until = clock.monotonic() + timeout
         kept = self._ask(timeout, ending=True)
-        thread = self._thread
+        with self._starting:  # a thread that is just being started is seen; none is started later
+            thread = self._thread
         if thread is None or not thread.is_alive():
             self._finish()
         elif thread is not threading.current_thread():
@@ -141,25 +142,26 @@ class Writer:
         while pid == os.getpid() == self._pid:
             with self._done:
                 asked, ending = self._asked, self._ending
+            not_before, lost = 0.0, self.totals.lost
             try:
                 self._round(asked > self._answered or ending)
             except Exception as error:  # a fault of ours must not end recording; it is said and counted
                 self.totals.last_error = f"internal error: {type(error).__name__}: {error}"[:MAX_REASON]
                 _LOG.warning("recording met a fault of its own", exc_info=True)
-                self._retry_at = clock.monotonic() + RETRY_SECONDS[0]
+                not_before = self._retry_at = clock.monotonic() + RETRY_SECONDS[0]
             with self._done:
                 self._answered = asked
-                self._kept_all = not self._waiting and not self._losses
+                self._kept_all = not self._waiting and not self._losses and self.totals.lost == lost
                 self._done.notify_all()
                 over = ending and self._asked == asked
             if over:
                 self._finish()
                 return
             now = clock.monotonic()
-            next_look = max(self._due(), 0.0)
+            next_look = self._due()
             if self._waiting or self._losses:
-                next_look = min(next_look, max(self._retry_at, now))
-            self._wake.wait(min(max(next_look - now, 0.001), 3600.0))
+                next_look = min(next_look, self._retry_at)
+            self._wake.wait(min(max(max(next_look, not_before) - now, 0.001), 3600.0))
             self._wake.clear()
 
     def _round(self, ask: bool) -> None:
@@ -197,6 +199,8 @@ class Writer:
         for item in unfit:
             self._lose(item, "the spool has no room for it")
         self._retry_at, self._retry_after = 0.0, RETRY_SECONDS[0]
+        if unfit:
+            self._keep()  # their losses, now: this may be the last round
         self._outlet.wake_agent()
 
     def _one_by_one(self, spool: SpoolLike, items: list[Item], losses: list[Loss]) -> list[Item]:

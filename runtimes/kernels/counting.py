@@ -1,6 +1,6 @@
 """Histograms of what a model sees: kernels that put cells into the bins of the reference profile and count them.
 
-They belong to no op: ``edgeml.runtimes.recording_counts`` writes their instructions. Counts are int64 cells of scratch.
+They belong to no op: ``edgeml.runtimes.recording_plans`` writes their instructions. Counts are int64 cells of scratch.
 A record's slots are those of ``edgeml.profile.slot_names``: below, the bins, above, NaN, minus and plus infinity. The
 edges of a float record are its last edge, then the starts of its bins, filled up with NaN, which no cell reaches; those
 of an int64 record are the last edge and the starts.

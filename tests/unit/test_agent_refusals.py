@@ -235,6 +235,20 @@ def test_an_unknown_device_without_a_token_asks_rarely(bench):
     assert b.agent.status.state == "not enrolled"
 
 
+def test_an_unknown_device_whose_token_is_used_asks_rarely_and_says_why(bench):
+    """A one-time token, and a monitor that has lost the device."""
+    b = bench(items=1)
+    b.monitor.devices.clear()
+    b.options["token"] = "em_other_token"
+    b.agent = b.new_agent()
+    b.run(86_400)
+    assert len(b.monitor.batches()) <= 25
+    assert min(b.waits) >= LONG_SECONDS * 0.9
+    assert b.agent.status.state == "not enrolled"
+    assert "used or expired" in b.agent.status.error
+    assert b.kept() == 1
+
+
 def test_a_device_of_another_key_is_refused_and_keeps_its_items(bench):
     b = bench(items=1)
     next(iter(b.monitor.devices.values())).key = Identity.load_or_create(b.folder / "other").public_key

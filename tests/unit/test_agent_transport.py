@@ -1,6 +1,7 @@
 """The agent's HTTP against real sockets: half answers, portals, redirects, drips, floods; all come back as replies."""
 
 import socket
+import sys
 import threading
 import time
 
@@ -275,3 +276,16 @@ def test_httpx_missing_is_said(monkeypatch):
     with pytest.raises(AgentError, match="httpx") as caught:
         HttpTransport(ServerAddress.parse("https://monitor.example.com"))
     assert "edgeml-sdk[agent]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://proxy:1", "socks5://127.0.0.1:1"])
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_named(monkeypatch, proxy):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # not installed
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    made = HttpTransport(ServerAddress.parse("http://monitor.invalid", insecure_http=True))
+    reply = ask(made)
+    made.close()
+    assert (reply.status, reply.reached, reply.spent) == (0, False, 0)
+    assert reply.problem

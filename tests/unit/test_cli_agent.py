@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
+from edgeml.cli import agent
 from edgeml.telemetry.agent_lock import AgentLock
+from edgeml.telemetry.agent_status import Status
+from edgeml.telemetry.agent_thread import AgentThread
 from edgeml.telemetry.identity import Identity
 from edgeml.telemetry.items import Loss
 from edgeml.telemetry.spool import Spool
@@ -259,6 +262,23 @@ def test_the_service_under_systemd(enrolled, monitor, tmp_path, number):
     assert monitor.sequences(STREAM) == [0, 1, 2]
     assert "Traceback" not in log
     assert TOKEN not in log
+
+
+def test_a_service_whose_thread_has_ended_ends_too(monkeypatch):
+    class Ended(AgentThread):
+        def __init__(self):
+            self.status = Status("stopped")
+
+        def start(self):
+            pass
+
+        alive = False
+
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError, match="has ended"):
+        agent._serve(Ended())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_help_has_examples():

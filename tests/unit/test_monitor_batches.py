@@ -179,6 +179,9 @@ def test_keys_are_in_memory_after_enrolment_and_after_a_restart(tmp_path):
         device.http = made.http
         assert device.send(device.items(window())).status_code == 200
         assert looked_up.call_count == 0
+        # Nor later, which after a restart would be for all devices at once.
+        with patch("time.monotonic", return_value=time.monotonic() + 30 * 86400):
+            assert made.monitor.devices.get(device.device) is not None
 
 
 def test_device_rate_is_limited_for_its_own_batches_only(tmp_path):

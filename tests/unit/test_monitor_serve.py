@@ -175,7 +175,7 @@ def test_a_certificate_that_ends_is_told_and_renewed_in_place(tmp_path, authorit
         with pytest.raises(MonitorSettingsError):
             reload(made.server._context, settings)
         authority.issue("server.pem")
-        made.server._renew(signal.SIGHUP, None)
+        made.server._renew()
         assert made.http.get("/healthz").status_code == 200
 
 
@@ -260,6 +260,16 @@ def test_a_request_under_way_is_answered_before_the_end(tmp_path):
         client.sendall(b"}")
         assert client.recv(65536).startswith(b"HTTP/1.1 422")
     assert end(process) == 0
+
+
+def test_sighup_reads_the_certificate_again(tmp_path, authority):
+    process, _, log = start(tmp_path, "--cert", authority.issue("server.pem"))
+    process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while "the certificate was read again" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert end(process) == 0
+    assert "the certificate was read again" in log.read_text()
 
 
 def test_errors_at_the_start_have_exit_code_2_and_a_remedy(tmp_path):

@@ -157,6 +157,41 @@ def test_an_item_the_spool_has_no_room_for_does_not_hold_up_the_others():
     assert alone.writer.waiting == 0
 
 
+def test_a_last_item_the_spool_has_no_room_for_is_in_it_as_a_loss():
+    """After the last round nothing more is handed over: a loss that waited for the next one would be forgotten."""
+    spool = MemorySpool()
+    alone = Alone(spool)
+    take = spool.append
+
+    def append(items, losses=()):
+        if any(len(item.payload) > 1000 for item in items):
+            raise SpoolFullError("too large")
+        take(items, losses)
+
+    spool.append = append
+    alone.round(window(), window(size=5000, rows=7))
+    assert [(x.first, x.last, x.rows) for x in spool.losses] == [(1, 1, 7)]
+
+
+def test_a_fault_that_stays_is_met_once_a_second(monkeypatch):
+    """A window that is due and cannot be closed stays due: the thread must not try without pause."""
+    alone, met, waits = Alone(MemorySpool()), [], []
+
+    def fail(ask):
+        met.append(1)
+        raise ZeroDivisionError("a fault of ours")
+
+    def wait(seconds):
+        waits.append(seconds)
+        alone.writer._ending = len(met) == 3
+
+    monkeypatch.setattr(writer.clock, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(alone.writer, "_collect", fail)
+    monkeypatch.setattr(alone.writer._wake, "wait", wait)
+    alone.writer._run()
+    assert waits == [1.0, 1.0, 1.0]
+
+
 def test_neighbouring_losses_become_one():
     def loss(first, last, kind="window", reason="r", rows=1):
         return Loss("s", first, last, kind, reason, rows)

@@ -269,6 +269,18 @@ def test_figures_that_cannot_be_read_are_none(monkeypatch):
     assert [name for name, value in found.items() if value is not None] == ["cpu_percent"]
 
 
+def test_a_psutil_that_does_not_load_leaves_the_rest(monkeypatch, tmp_path):
+    """As where /proc may not be read. No window could be closed were this raised."""
+
+    def refuse():
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(system, "_psutil", refuse)
+    found = system.SystemFigures(str(tmp_path)).read()
+    assert found["disk_free_bytes"] > 0
+    assert "memory_available_bytes" not in found
+
+
 def test_the_hottest_sensor_that_is_connected(monkeypatch, tmp_path):
     class Sensors:
         def sensors_temperatures(self):

@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 import edgeml
+from edgeml.errors import InputError
 from edgeml.telemetry.spool import Spool
 from tests.recording_tools import small
 
@@ -106,6 +107,26 @@ def test_a_child_that_never_predicts_leaves_no_trace(path, tmp_path):
         model.predict(ROWS)
         assert forked(lambda: model.stop_recording()) == 0
     assert len(read(tmp_path / "spool")) == 1
+
+
+@needs_fork
+def test_a_child_that_only_brings_truths_or_is_only_refused_reports_it(path, tmp_path):
+    with edgeml.load(path) as model:
+        model.record_to(tmp_path / "spool")
+
+        def truths():
+            model.feedback(1, "yes", prediction="yes")
+            model.stop_recording()
+
+        def refused():
+            with pytest.raises(InputError):
+                model.predict([{"x": 1.0}])
+            model.stop_recording()
+
+        assert [forked(truths), forked(refused)] == [0, 0]
+    windows = [w for found in read(tmp_path / "spool").values() for w in found]
+    assert [w["feedback"]["correct"] for w in windows if w["feedback"]] == [1]
+    assert [w["errors"] for w in windows if w["errors"]] == [{"MissingColumnError": 1}]
 
 
 @needs_fork

@@ -2,13 +2,14 @@
 
 import logging
 import pickle  # noqa: TID251  # a Model may be sent to a worker process
+import sys
 import threading
 
 import pytest
 
 import edgeml
 from edgeml.errors import AgentError, SpoolError, SpoolKeyError, TelemetryError
-from edgeml.telemetry import outlet
+from edgeml.telemetry import lifecycle, outlet
 from tests.recording_tools import MemorySpool, small, total, use
 
 ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}, {"x": float("nan"), "c": None}]
@@ -172,6 +173,41 @@ def test_a_server_that_is_no_address_is_said_at_once(native, tmp_path, server):
 
 
 # --- races ----------------------------------------------------------------------------------------------------------
+def test_a_flush_of_all_while_models_start_and_stop_recording():
+    """At exit and at SIGTERM other threads go on: a flush that failed then would lose every open window."""
+
+    class Quiet:
+        def ask_flush(self):
+            pass
+
+        def flush(self, timeout):
+            return True
+
+    going, staying = threading.Event(), [Quiet() for _ in range(300)]
+
+    def come_and_go():
+        while not going.is_set():
+            one = Quiet()
+            lifecycle.watch(one)
+            lifecycle.unwatch(one)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=come_and_go)
+    try:
+        for one in staying:
+            lifecycle.watch(one)
+        thread.start()
+        for _ in range(3000):
+            lifecycle.flush_all(0.0)
+    finally:
+        going.set()
+        thread.join()
+        sys.setswitchinterval(before)
+        for one in staying:
+            lifecycle.unwatch(one)
+
+
 def test_a_function_that_is_being_made_while_recording_starts_is_made_anew(native, spool, tmp_path, monkeypatch):
     """Were the unrecorded one kept, the model would stay silent for ever."""
     making, started = threading.Event(), threading.Event()
