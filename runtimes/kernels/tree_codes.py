@@ -99,8 +99,8 @@ def start(f: Any, cf: Any, o: Any, o_step: Any, o_row: Any, base: Any, width: An
 
 @kernel("tree_codes_one", "words f h i cf ci c32 n", scalar=True)
 def tree_codes_one(words: Any, f: Any, h: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
-    """Leaves of one value, added to the column of the tree. More words: leaf_values, columns, whether there are any (else
-    all are 0), base, width.
+    """Leaves of one value, added to the column of the tree. More words: leaf_values, columns, whether there are any,
+    base, width.
     """
     x, x_width, nodes, ends, trees, found, o, o_step, o_row = (
         words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8],
