@@ -6,6 +6,7 @@ bench_file.py writes the file; ``edgeml bench compare`` is bench_compare.py.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from edgeml.cli import options, output
 from edgeml.cli.bench_compare import command as compare
+from edgeml.cli.results import new_file
 from edgeml.errors import InputError
 
 BATCHES = (100, 10_000)
@@ -122,18 +124,21 @@ def command(
     for name, path in (("BUNDLE", bundle), ("--data", data), ("--pipeline", pipeline)):
         if target_path is not None and path is not None and target_path.resolve() == path.resolve():
             raise InputError(f"-o {target_path} is an input file, {name}", "write to another file")
-    if target_path is not None and not target_path.absolute().parent.is_dir():
-        raise InputError(f"-o {target_path}: its folder does not exist", "make the folder first")
+    if not seconds > 0:  # NaN passes a range
+        raise InputError(f"--seconds {seconds}: a number above 0 is due", "such as 0.5")
     if label is not None and not (label.strip() and label.isprintable() and len(label) <= 80):
         raise InputError(f"--label {label!r:.100}: a name of 1 to 80 printable characters is due", "choose another")
     order = bench_run.Order(
         bundle, data, pipeline, engines, tuple(dict.fromkeys(batches)), tuple(dict.fromkeys(threads)), method, seconds,
         label, drop, trust,
     )  # fmt: skip
-    with output.progress("measuring") as say:
-        run = bench_run.measure(order, say)
-    if target_path is not None:
-        bench_file.write(run, target_path)
+    with ExitStack() as stack:
+        # A file that cannot be written is found out before anything is measured.
+        file = None if target_path is None else stack.enter_context(new_file(target_path))
+        with output.progress("measuring") as say:
+            run = bench_run.measure(order, say)
+        if file is not None:
+            file.write(bench_file.encode(run))
     if as_json:
         output.print_json(run)
     else:

@@ -210,7 +210,8 @@ def case_name(case: Mapping[str, Any]) -> str:
 
 def engine_name(case: Mapping[str, Any], threaded: bool) -> str:
     """An engine, with its threads where runs have several numbers of them."""
-    return f"{case['engine']}, {case['threads']} threads" if threaded and case["threads"] else str(case["engine"])
+    count = case["threads"] if threaded else None
+    return f"{case['engine']}, {count} thread{'s' * (count > 1)}" if count else str(case["engine"])
 
 
 def is_threaded(merged: Mapping[str, Any]) -> bool:
@@ -233,18 +234,14 @@ def show(merged: Mapping[str, Any]) -> None:
         _beside(f"{case_name(cases[0])}: median", lines, "p50_s", output.seconds, base)
         if (single, rows) == sizes[-1] and not single:
             _beside(f"{case_name(cases[0])}: rows/s", lines, "rows_per_s", rate, None)
-    if merged["base_engine"] is not None:
-        rows_of = [
-            (
-                f"{engine_name(c, threaded)}, {case_name(c)}",
-                *(_cell(c["machines"][label], "engine_ratio", ratio) for label in labels),
-            )
-            for c in merged["cases"]
-            if c["engine"] != merged["base_engine"]
-        ]
-        if rows_of:
-            header = ("engine", *(key(at) for at in range(len(labels))))
-            output.table(f"Times as fast as {merged['base_engine']} on the same machine", header, rows_of)
+    others = [
+        (f"{engine_name(c, threaded)}, {case_name(c)}", [c["machines"][label] for label in labels])
+        for c in merged["cases"]
+        if c["engine"] != merged["base_engine"]
+    ]
+    if merged["base_engine"] is not None and others:
+        title = f"Times as fast as {merged['base_engine']} on the same machine"
+        _beside(title, others, "engine_ratio", ratio, None)
     starts = [(s["engine"], [s["machines"][label] for label in labels]) for s in merged["starts"]]
     if starts:
         _beside("First answer of a new process", starts, "first_answer_s", output.seconds, base)
@@ -253,14 +250,20 @@ def show(merged: Mapping[str, Any]) -> None:
 
 def _machines(merged: Mapping[str, Any]) -> None:
     rows: list[tuple[output.Cell, ...]] = []
+    about: list[str] = []
     for at, m in enumerate(merged["machines"]):
         machine, software = m["machine"], m["software"]
         state = "emulated" if machine["emulated"] is not None else "busy" if m["noise"]["busy"] else "quiet"
-        about = [machine["cpu"], machine["board"], machine["architecture"], machine["os"]]
-        about += [f"{n} {software[n]}" for n in ("edgeml", "python", "numpy") if software.get(n)]
-        rows.append((key(at), m["label"], machine["cores_usable"], state, ", ".join(filter(None, about))))
-    output.table("Machines", ("", "label", "cores", "state", "what it is"), rows)
-    output.paragraph(f"ratio: times as fast as {key([m['label'] for m in merged['machines']].index(merged['base']))}")
+        rows.append((key(at), m["label"], machine["architecture"], machine["cores_usable"], state))
+        cells = [machine["cpu"], machine["board"], machine["os"]]
+        cells += [f"{n} {version}" for n, version in software.items() if version is not None]
+        about.append(f"{key(at)}: {', '.join(filter(None, cells))}")
+    output.table("Machines", ("", "label", "architecture", "cores", "state"), rows)
+    for line in about:
+        output.paragraph(line)
+    labels = [m["label"] for m in merged["machines"]]
+    if len(labels) > 1:
+        output.paragraph(f"ratio below: times as fast as {key(labels.index(merged['base']))}")
 
 
 def _beside(
@@ -270,27 +273,30 @@ def _beside(
     shown: Callable[[float], str],
     base: int | None,
 ) -> None:
-    """A table of one field, machines side by side; with a ``base`` each other machine with its ratio. Tables of many
-    machines follow one another.
+    """A table of one field, machines side by side; with a ``base`` that has figures, each other one with its ratio.
+    Tables of many machines follow one another.
     """
     from edgeml.cli.bench_show import ratio
 
-    count = len(lines[0][1])
-    order = list(range(count)) if base is None else [base, *(at for at in range(count) if at != base)]
-    fixed, rest = ([], order) if base is None else (order[:1], order[1:])
+    # A machine without a figure, such as an emulated one, takes no room.
+    order = [at for at in range(len(lines[0][1])) if any((figures[at] or {}).get(field) for _, figures in lines)]
+    fixed = [at for at in order if at == base]
+    rest = [at for at in order if at != base]
+    if not order:
+        return
     step = _BESIDE - len(fixed)
     for start in range(0, max(len(rest), 1), step):
         part = [*fixed, *rest[start : start + step]]
         header = ["engine"]
         for at in part:
-            header += [key(at)] if base is None or at == base else [key(at), "ratio"]
+            header += [key(at), "ratio"] if fixed and at != base else [key(at)]
         rows = []
         for name, figures in lines:
             cells: list[output.Cell] = [name]
             for at in part:
                 cells.append(_cell(figures[at], field, shown))
-                if base is not None and at != base:
-                    mine, other = ((figures[i] or {}).get(field) for i in (at, base))
+                if fixed and at != base:
+                    mine, other = ((figures[i] or {}).get(field) for i in (at, fixed[0]))
                     cells.append(ratio(other / mine) if mine and other else None)
             rows.append(cells)
         output.table(title, header, rows)

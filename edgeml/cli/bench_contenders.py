@@ -94,7 +94,7 @@ def kernels_of(name: str) -> str | None:
 
 
 @contextlib.contextmanager
-def kernels(name: str) -> Iterator[None]:
+def _environment(name: str) -> Iterator[None]:
     """EDGEML_KERNELS as the engine ``name`` is opened with."""
     before, wanted = os.environ.get(_KERNELS), kernels_of(name)
     try:
@@ -112,7 +112,7 @@ def open_engine(path: Path, name: str, threads: int) -> Model:
     """The bundle on an engine, without telemetry. Raises as ``edgeml.load``."""
     from edgeml.runtimes.load import open_model
 
-    with kernels(name):
+    with _environment(name):
         return open_model(path, engine="native" if name == NUMPY else name, threads=threads)
 
 
@@ -135,15 +135,9 @@ def _kernels(model: Model) -> str | None:
     return None if source is None else os.path.basename(str(source))  # a path may name a person
 
 
-def scikit_learn(estimator: Any, path: Path, method: str, rows: Rows) -> Contender:
-    """The pipeline as a contender. Raises InputError when it is not the bundle's."""
-    from edgeml.cli.verify import as_fitted
-
-    if not hasattr(estimator, method):
-        raise InputError(f"{path} has no method {method}", "give the pipeline the bundle was compiled from")
-    raw = rows.frame()
-    frame = as_fitted(estimator, raw) if hasattr(raw, "iloc") else raw
-    answer = getattr(estimator, method)
+def scikit_learn(estimator: Any, method: str, rows: Rows) -> Contender:
+    """The pipeline as a contender."""
+    frame, answer = _frame(estimator, rows), getattr(estimator, method)
 
     def take(at: Array) -> Any:
         return frame.iloc[at].reset_index(drop=True) if hasattr(frame, "iloc") else frame[at]
@@ -195,7 +189,7 @@ def reference(
                 f"the pipeline's own {name} refuses the rows: {type(error).__name__}: {error}",
                 "give rows that it can answer with --data, or leave out --pipeline",
             ) from error
-        outputs[name] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+        outputs[name] = _dense(answer)
     return Reference(SKLEARN, outputs, limit, quantised_budget(model))
 
 
@@ -227,7 +221,7 @@ def agreement(contender: Contender, against: Reference, rows: Rows, method: str,
             found["problems"].append(f"{what}: {refusal(error)}")
             found["refused"] = True
             continue
-        _judge(found, what, contender, against, positions, np.asarray(actual), method)
+        _judge(found, what, contender, against, positions, _dense(actual), method)
     found["agrees"] = not found["problems"]
     return found
 
@@ -253,6 +247,7 @@ def _judge(
         broken.append(f"{what}: relative error {difference.max_rel:.3g} is over {limit:.3g}")
     if against.budget is not None and contender.model is not None:
         limit, broken = within_budget(against.budget, method, expected, actual, difference, contender.model)
+        broken = [f"{what}: {line}" for line in broken]
     problems += broken
     found["labels_different"] += difference.flips
     for name, value in (("max_abs", difference.max_abs), ("max_rel", difference.max_rel), ("allowed", limit)):
@@ -263,10 +258,15 @@ def _precision(name: str) -> Any:
     return precision(name) if name in ENGINES else "float64"
 
 
+def _dense(answer: Any) -> Array:
+    """An answer as an array: scikit-learn may transform to a sparse matrix."""
+    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+
+
 def stacked(answers: Sequence[Any], like: Array) -> Array:
     """Answers to single rows as one array, (rows,) or (rows, k); labels keep their own type."""
     if like.dtype.kind != "O":
-        return np.asarray(answers)
+        return np.asarray([_dense(answer).reshape(like.shape[1:]) for answer in answers])
     result = np.empty((len(answers), *like.shape[1:]), dtype=object)
     for at, answer in enumerate(answers):
         result[at] = answer

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.cli import output
-from edgeml.cli.results import new_file
 from edgeml.errors import InputError, JSONError
 from edgeml.jsonutil import loads
 
@@ -107,10 +106,9 @@ FIELDS = {
 }  # fmt: skip
 
 
-def write(run: Mapping[str, Any], path: Path) -> None:
-    """Write a run to ``path``, whole or not at all."""
-    with new_file(path) as file:
-        file.write(json.dumps(output.plain(run), ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
+def encode(run: Mapping[str, Any]) -> bytes:
+    """The bytes of a run's file."""
+    return json.dumps(output.plain(run), ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def read(path: Path) -> dict[str, Any]:

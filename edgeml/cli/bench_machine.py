@@ -74,9 +74,10 @@ def machine() -> dict[str, Any]:
 
 def software() -> dict[str, str | None]:
     """Versions by package, None where it is not installed, with Python's and EdgeML's own."""
+    kind, version = platform.python_implementation(), platform.python_version()
     found: dict[str, str | None] = {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "edgeml": __version__,
+        "python": version + (f" ({kind})" if kind != "CPython" else ""),
     }
     for package in PACKAGES:
         try:

@@ -30,6 +30,7 @@ _MARKERS = {
     "tflite": ("^", "#3c8d5a"),
 }
 _OTHER = ("D", "#5f6368")
+_PACKAGES = ("edgeml", "python", "numpy", "onnxruntime", "ai-edge-litert", "scikit-learn")
 _INK, _GREY = "#202124", "#5f6368"
 _DOTS_PER_INCH = 150
 _LINE = 0.26  # inches a line takes
@@ -65,8 +66,8 @@ def draw(merged: Merged, kind: str) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    batches = [c["rows"] for c in merged["cases"] if not c["single"]]
-    panels = [(True, 1, "p50_s"), *([(False, max(batches), "rows_per_s")] if batches else [])]
+    largest = _largest_batch(merged)
+    panels = [(True, 1, "p50_s"), *([(False, largest, "rows_per_s")] if largest else [])]
     threaded = is_threaded(merged)
     lines = _lines(merged, panels, threaded)
     if not lines:
@@ -77,10 +78,11 @@ def draw(merged: Merged, kind: str) -> bytes:
         height = _LINE * (lines[-1][0] + 2) + 1.75
         spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)  # inches
         figure = Figure(figsize=(5.9 * len(panels) + 0.8, height), layout=spacing)
-        figure.suptitle("\n".join(_title(merged)), fontsize=11, fontweight="bold")
+        figure.suptitle("\n".join(_title(merged)), fontsize=10, fontweight="bold")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _panel(axes, merged, lines, panel, axes.get_subplotspec().is_first_col())
-        figure.supxlabel("\n".join(_footer(merged)), fontsize=7.5, color=_GREY)
+        footer = "\n".join(_footer(merged))
+        figure.supxlabel(footer, x=0.01, ha="left", multialignment="left", fontsize=7.5, color=_GREY)
         file = io.BytesIO()
         figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()
@@ -188,26 +190,52 @@ def _ends(mine: Mapping[str, float], field: str) -> tuple[float, float, float]:
 
 
 def _heading(machine: Mapping[str, Any]) -> str:
-    return f"{machine['label']} (busy)" if machine["noise"]["busy"] else str(machine["label"])
+    return _short(machine["label"]) + (" (busy)" if machine["noise"]["busy"] else "")
+
+
+def _largest_batch(merged: Merged) -> int | None:
+    """Rows of the largest batch that every machine with times has, else of the largest; None without any."""
+    sizes: dict[str, set[int]] = {}
+    for case in merged["cases"]:
+        for label, mine in case["machines"].items():
+            if mine is not None and "p50_s" in mine:
+                sizes.setdefault(label, set()).update([] if case["single"] else [case["rows"]])
+    shared = set.intersection(*sizes.values()) if sizes else set()
+    return max(shared or set().union(*sizes.values()), default=None)
 
 
 def _title(merged: Merged) -> list[str]:
+    """The bundle, and the versions that are the same everywhere."""
     bundle = merged["bundle"]
-    return [_plain(f"{bundle['name']} version {bundle['version']}: {bundle['estimator']}"[:110])]
+    same = [f"{name} {version}" for name, version in _versions(merged["machines"][0]) if _is_shared(merged, name)]
+    return [
+        _plain(f"{bundle['name']} version {bundle['version']}: {bundle['estimator']}"[:110]),
+        _plain(", ".join(same)),
+    ]
 
 
 def _footer(merged: Merged) -> list[str]:
-    """What it was measured with, a line a machine, and what the marks mean."""
-    names = ("edgeml", "python", "numpy", "onnxruntime", "ai-edge-litert", "scikit-learn")
+    """What the marks mean, and what each machine is, with the versions that are not the same everywhere."""
     lines = ["marker: median; line: 10th to 90th percentile; logarithmic axes"]
     for m in merged["machines"]:
-        emulated = m["machine"]["emulated"] is not None
-        versions = ", ".join(f"{n} {m['software'][n]}" for n in names if m["software"].get(n))
-        about = (
-            "emulated: no times are shown" if emulated else f"{m['machine']['cpu']}, {m['machine']['os']}; {versions}"
-        )
-        lines.append(_plain(f"{m['label']}: {about}"))
+        own = [f"{name} {version}" for name, version in _versions(m) if not _is_shared(merged, name)]
+        cells = [m["machine"]["cpu"], m["machine"]["os"], *own]
+        if m["machine"]["emulated"] is not None:
+            cells = ["emulated: no times are shown"]
+        lines.append(_plain(f"{_short(m['label'])}: {', '.join(cells)}"))
     return [*lines, *(_plain(line) for line in merged["differences"])]
+
+
+def _versions(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(n, machine["software"][n]) for n in _PACKAGES if machine["software"].get(n)]
+
+
+def _is_shared(merged: Merged, name: str) -> bool:
+    return len({m["software"].get(name) for m in merged["machines"]}) == 1
+
+
+def _short(label: str, most: int = 40) -> str:
+    return label if len(label) <= most else f"{label[: most // 2]}…{label[-most // 2 :]}"
 
 
 def _page(merged: Merged, picture: str) -> str:

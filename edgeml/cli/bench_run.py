@@ -20,7 +20,7 @@ from edgeml.cli import bench_contenders as who
 from edgeml.cli import bench_file, bench_machine, bench_rows, output, timing
 from edgeml.cli.bench_contenders import Contender
 from edgeml.cli.bench_machine import Noise
-from edgeml.errors import EngineNotInstalledError, InputError
+from edgeml.errors import EngineError, EngineNotInstalledError, InputError
 from edgeml.jsonutil import dumps
 
 _LOADS, _STARTS = 5, 3
@@ -48,7 +48,12 @@ class Order:
 def measure(order: Order, say: output.Say) -> dict[str, Any]:
     """The record of a run. Raises InputError, EngineError or BundleError for what cannot be measured."""
     with ExitStack() as stack:
-        return _Run(order).measure(say, stack)
+        try:
+            return _Run(order).measure(say, stack)
+        except MemoryError:
+            raise InputError(
+                f"there is not enough memory for batches of {max(order.batches)} rows", "give a smaller --batch"
+            ) from None
 
 
 class _Run:
@@ -71,6 +76,10 @@ class _Run:
             from edgeml.cli.load_pipeline import load_pipeline
 
             self.estimator = load_pipeline(order.pipeline, order.trust)
+            if not hasattr(self.estimator, self.method):
+                raise InputError(
+                    f"{order.pipeline} has no method {self.method}", "give the pipeline the bundle was compiled from"
+                )
 
     def measure(self, say: output.Say, stack: ExitStack) -> dict[str, Any]:
         """The record of the run, as bench_file.FIELDS has it."""
@@ -126,7 +135,7 @@ class _Run:
                         stack.callback(found.model.close)
                     entries[name]["kernels"] = found.kernels
                     opened.append(found)
-            except EngineNotInstalledError as error:
+            except EngineError as error:
                 if self.order.engines:
                     raise
                 entries[name]["problem"] = who.refusal(error)
@@ -138,10 +147,12 @@ class _Run:
         if self.estimator is not None and self.order.pipeline is not None:
             name = who.SKLEARN
             entries = {name: _entry(name, self.order.pipeline.stat().st_size), **entries}
-            opened.insert(0, who.scikit_learn(self.estimator, self.order.pipeline, self.method, self.rows))
+            opened.insert(0, who.scikit_learn(self.estimator, self.method, self.rows))
+        # Every row that will be timed, so that none is refused then.
+        largest = max(*self.order.batches, min(self.rows.count, bench_rows.MOST_SINGLE))
         for at, contender in enumerate(opened):
             say(f"comparing the answers of {contender.name}", _COMPARED * at / len(opened))
-            answers = who.agreement(contender, against, self.rows, self.method, max(self.order.batches))
+            answers = who.agreement(contender, against, self.rows, self.method, largest)
             entry = entries[contender.name]
             entry["agreement"] = _worse(entry["agreement"], answers)
             if answers.pop("refused"):

@@ -15,13 +15,14 @@ Run = Mapping[str, Any]
 # An engine, and whether, how many rows at a time and on how many threads it was timed.
 Case = tuple[bool, int, int | None]
 
-_SKLEARN = "scikit-learn"
+# Whoever of these is first is what ratios of engines refer to: what people come from.
+_BASES = ("scikit-learn", "onnx", "tflite", "numpy", "native")
 
 
 def show(run: Run) -> None:
     """Everything a person wants of a run, on stdout."""
     bundle, settings = run["bundle"], run["settings"]
-    output.line(f"{bundle['name']} version {bundle['version']}: {settings['method']}, {run['label']}")
+    output.line(f"{bundle['name']} version {bundle['version']}, {output.size(bundle['bytes'])}, on {run['label']}")
     output.line(f"{bundle['estimator']}, {bundle['columns']} columns")
     base = base_engine([run])
     _single_rows(run, base)
@@ -37,7 +38,7 @@ def warn(run: Run) -> None:
     """On stderr, so that it is seen with --json too: wrong answers, and a machine that was busy or emulated."""
     for entry in run["engines"]:
         if entry["problem"] is not None:
-            output.note(f"warning: {entry['engine']} was not measured: {entry['problem']}")
+            output.note(f"note: {entry['engine']} was not measured: {entry['problem']}")
         elif entry["agreement"] is not None and not entry["agreement"]["agrees"]:
             output.note(f"warning: {wrong(entry)}")
     for line in doubts(run):
@@ -63,10 +64,12 @@ def wrong(entry: Mapping[str, Any]) -> str:
 
 
 def base_engine(runs: Sequence[Run]) -> str | None:
-    """What ratios of engines refer to: scikit-learn where every run has it, else the first engine that all have."""
-    timed = [[e["engine"] for e in run["engines"] if e["runs"]] for run in runs]
-    shared = [name for name in timed[0] if all(name in names for names in timed)]
-    return _SKLEARN if _SKLEARN in shared else shared[0] if shared else None
+    """What ratios of engines refer to: the first of _BASES that every run has timed; None where there is none, or
+    nothing to compare with it.
+    """
+    timed = [{e["engine"] for e in run["engines"] if e["runs"]} for run in runs]
+    shared = [name for name in _BASES if all(name in names for names in timed)]
+    return shared[0] if shared and any(len(names) > 1 for names in timed) else None
 
 
 def cases(run: Run) -> dict[str, dict[Case, Mapping[str, Any]]]:
@@ -75,9 +78,14 @@ def cases(run: Run) -> dict[str, dict[Case, Mapping[str, Any]]]:
 
 
 def figure_of(found: Mapping[str, Mapping[Case, Mapping[str, Any]]], engine: str | None, case: Case) -> Any:
-    """An engine's figures of a case, None where it has none; scikit-learn's are of no number of threads."""
+    """An engine's figures of a case, None where it has none. scikit-learn has no number of threads: it stands beside
+    every one, and beside the first of another engine.
+    """
     by_case = found.get(engine or "", {})
-    return by_case.get(case) or by_case.get((case[0], case[1], None))
+    alike = [figures for other, figures in by_case.items() if other[:2] == case[:2]]
+    if case in by_case or not alike:
+        return by_case.get(case)
+    return alike[0] if case[2] is None or alike[0]["threads"] is None else None
 
 
 def ratio(value: float) -> str:
@@ -167,13 +175,13 @@ def _starts(run: Run) -> None:
 def notes(run: Run, base: str | None) -> list[str]:
     """What the columns mean, and what to know of this run."""
     settings = run["settings"]
-    whose = f"{settings['distinct_rows']} {settings['rows_from']}"
+    whose = f"{settings['distinct_rows']:,} {settings['rows_from']}"
     lines = [
         "p10, p50, p99: of single calls, engines by turns; spread: (p90 - p10) / p10"
         + (f"; ratio: times as fast as {base}" if base else "")
         + f". Timing itself adds {output.seconds(run['timer_s'])}. Load: in this process; first answer: from the start "
         "of a new process; peak RSS: of that process.",
-        f"rows: {whose}, over and over"
+        f"measured with {whose}, over and over"
         + ("; a CPU learns so few by heart: give real ones with --data" if settings["rows_from"] == GOLDEN else ""),
     ]
     if settings["fast"]:

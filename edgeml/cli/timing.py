@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -166,8 +167,7 @@ def first_answer(
     """Start Python, import EdgeML, load the bundle at ``path`` and call ``method`` with ``row``; with no path, start
     Python and import NumPy.
 
-    ``kernels`` is the process's EDGEML_KERNELS, None for that of this one. Raises RuntimeError with the last line of
-    what went wrong.
+    ``kernels`` is the process's EDGEML_KERNELS, None for that of this one. Raises RuntimeError with what went wrong.
     """
     env = {name: value for name, value in os.environ.items() if name != "EDGEML_TELEMETRY"}
     # The same modules as here, wherever this process found them.
@@ -184,8 +184,9 @@ def first_answer(
         except OSError as error:  # an emulator without binfmt, or a Python inside an application
             raise RuntimeError(f"Python cannot be started: {error}") from None
         watch = threading.Timer(_CHILD_SECONDS, child.kill)
-        watch.start()
+        watch.daemon = True  # an interrupt just here must not wait for it
         try:
+            watch.start()
             first, seconds, rest = _talk(child, text, started)
         finally:
             watch.cancel()
@@ -193,8 +194,10 @@ def first_answer(
             child.wait()
         if first != "answered" or child.returncode != 0:
             errors.seek(0)
-            lines = errors.read().strip().splitlines()
-            raise RuntimeError(lines[-1] if lines else f"the process ended with code {child.returncode}")
+            lines = errors.read().splitlines()
+            # A traceback ends in the error, whose message may have lines of its own.
+            found = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(:|$)", line)]
+            raise RuntimeError(found[-1] if found else f"the process ended with code {child.returncode}")
     return Start(seconds, int(rest) if rest else None)
 
 
