@@ -1,4 +1,4 @@
-"""A benchmark run made by hand, whose ratios can be worked out in the head, and what changes it."""
+"""Benchmark runs for tests: quick ones, and one made by hand whose ratios can be worked out in the head."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import copy
 import json
 from pathlib import Path
 from typing import Any
+
+from tests.cli_tools import run
+
+# A run that takes no time, since none is asserted.
+QUICK = ("--seconds", 0.005, "--batch", 20)
 
 
 def figures(rows: int, p50: float, *, threads: int | None = 1, single: bool = False) -> dict[str, Any]:
@@ -84,3 +89,16 @@ def saved(folder: Path, name: str, **changes: Any) -> Path:
     path = folder / f"{name}.json"
     path.write_text(json.dumps(run_of(**changes)))
     return path
+
+
+def measured(*args: Any) -> dict[str, Any]:
+    """The record of a quick run of ``edgeml bench``."""
+    done = run("bench", *args, *QUICK, "--json")
+    assert done.exit_code == 0, done.output
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def by_name(record: dict[str, Any]) -> dict[str, Any]:
+    """Entries of engines by their names."""
+    return {e["engine"]: e for e in record["engines"]}

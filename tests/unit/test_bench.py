@@ -15,44 +15,19 @@ import pytest
 
 import edgeml.runtimes.load
 from edgeml.cli import bench_contenders, bench_file, bench_machine, bench_rows, bench_run, timing
-from edgeml.errors import EngineError, EngineNotInstalledError, OutOfRangeError
+from edgeml.errors import EngineError, EngineNotInstalledError
 from edgeml.runtimes.engines import ENGINES
-from edgeml.runtimes.native import NativeEngine
 from edgeml.targets import devices
 from edgeml.targets.base import TARGETS
 from tests import small_bundle
+from tests.bench_tools import QUICK, by_name, measured
 from tests.cli_tools import ROOT, answers, run
-
-QUICK = ("--seconds", 0.005, "--batch", 20)
-
-
-@pytest.fixture
-def no_starts(monkeypatch):
-    """No processes of their own, which take most of a run's time."""
-    started = []
-
-    def first_answer(path="", engine="", method="", row=None, kernels=None):
-        started.append((os.path.basename(path), engine, method, row, kernels))
-        return timing.Start(0.5 if path else 0.2, 50_000_000 if path else 30_000_000)
-
-    monkeypatch.setattr(timing, "first_answer", first_answer)
-    return started
 
 
 @pytest.fixture
 def quiet(monkeypatch):
     """A machine that has nothing else to do."""
     monkeypatch.setattr(bench_machine, "_busy", lambda found: [])
-
-
-def measured(*args, **options):
-    done = run("bench", *args, *QUICK, "--json", **options)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
-def by_name(record):
-    return {e["engine"]: e for e in record["engines"]}
 
 
 # --- what is measured
@@ -202,83 +177,6 @@ def test_reading_rows_once_more_gives_the_same_digest(work, tmp_path):
         assert (other.count, other.digest() == first.digest()) == (49, False)
         assert first.batch(120)["age"][50:100].tolist() == pytest.approx(first.batch(50)["age"].tolist(), nan_ok=True)
         assert first.single(3)[1].keys() == {"age", "visits", "town"}
-
-
-# --- answers
-def test_a_wrong_answer_is_shown(work, no_starts, monkeypatch):
-    def wrong(self, columns, rows, methods):
-        found = right(self, columns, rows, methods)
-        found["predict"][3] = 1 - found["predict"][3]
-        return found
-
-    right = NativeEngine.run
-    monkeypatch.setattr(NativeEngine, "run", wrong)
-    args = ("bench", work / "model.edgeml", "--engine", "native", "--engine", "onnx", *QUICK)
-    done = run(*args)
-    assert done.exit_code == 0
-    assert re.search(r"\n  native .* DIFFER\n", done.stdout)
-    assert re.search(r"\n  onnx .* equal\n", done.stdout)
-    assert re.search(
-        r"warning: native answers otherwise than golden rows: a batch: 1 of \d+ rows have another", done.stderr
-    )
-    found = by_name(measured(*args[1:6]))
-    assert (found["native"]["agreement"]["labels_different"], found["onnx"]["agreement"]["labels_different"]) == (1, 0)
-    assert found["native"]["runs"], "it is timed all the same, and marked"
-
-
-def test_a_wrong_number_of_a_single_row_is_shown(work, no_starts, monkeypatch):
-    one = NativeEngine.one
-    monkeypatch.setattr(NativeEngine, "one", lambda self, method: lambda row: one(self, method)(row) * (1 + 1e-6))
-    found = by_name(measured(work / "model.edgeml", "--engine", "native", "--method", "predict_proba"))["native"]
-    assert found["agreement"]["problems"] == ["single rows: relative error 1e-06 is over 1e-09"]
-    assert found["agreement"]["max_rel"] == pytest.approx(1e-6)
-    assert found["agreement"]["labels_different"] == 0
-
-
-def test_the_answers_on_several_threads_are_judged_too(work, no_starts, monkeypatch):
-    open_ = NativeEngine.open.__func__
-    run_ = NativeEngine.run
-
-    def opened(cls, bundle, threads):
-        engine = open_(cls, bundle, threads)
-        engine.threads = threads
-        return engine
-
-    def wrong(self, columns, rows, methods):
-        found = run_(self, columns, rows, methods)
-        return {m: x + self.threads - 1 for m, x in found.items()}
-
-    monkeypatch.setattr(NativeEngine, "open", classmethod(opened))
-    monkeypatch.setattr(NativeEngine, "run", wrong)
-    for threads in ((1, 2), (2, 1)):
-        options = [word for count in threads for word in ("--threads", count)]
-        found = by_name(measured(work / "model.edgeml", "--engine", "native", *options))["native"]
-        assert found["agreement"]["agrees"] is False
-
-
-def test_an_engine_that_refuses_the_rows_is_not_timed(work, no_starts, monkeypatch):
-    def refuses(self, columns, rows, methods):
-        raise OutOfRangeError("row 0: beyond the range", "use another engine")
-
-    monkeypatch.setattr("edgeml.runtimes.tflite.TfliteEngine.run", refuses)
-    found = by_name(measured(work / "model.edgeml"))
-    assert "a batch: row 0: beyond the range: use another engine" in found["tflite"]["problem"]
-    assert found["tflite"]["runs"] == []
-    assert found["native"]["runs"]
-    assert "note: tflite was not measured: a batch: row 0" in run("bench", work / "model.edgeml", *QUICK).stderr
-
-
-def test_scikit_learn_is_judged_by_the_budget_where_a_bundle_is_quantised(work, tmp_path, no_starts):
-    done = run(
-        "compile", work / "model.skops", "--data", work / "train.csv", "--target-column", "late", "--quantize", "int8",
-        "-o", tmp_path / "q.edgeml",
-    )  # fmt: skip
-    if done.exit_code:
-        pytest.skip(f"nothing of it is quantised: {done.stderr}")
-    args = (tmp_path / "q.edgeml", "--pipeline", work / "model.skops", "--data", work / "train.csv", "--drop", "late")
-    record = measured(*args, "--method", "predict_proba")
-    assert all(e["agreement"]["agrees"] for e in record["engines"]), "inside its budget"
-    assert by_name(record)["native"]["agreement"]["max_abs"] > 1e-9
 
 
 # --- what is missing or wrong

@@ -1,13 +1,16 @@
-"""What ``edgeml bench`` is made of: turns and processes (timing.py), and the record of the machine (bench_machine.py)."""
+"""What ``edgeml bench`` is made of: turns and processes (timing.py), the machine's record (bench_machine.py)."""
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 
 import pytest
 
 from edgeml.cli import bench_machine, timing
+from tests.cli_tools import ROOT
 
 
 def test_first_answer_of_a_real_process(work, monkeypatch, tmp_path):
@@ -117,3 +120,12 @@ def test_the_label_names_no_host(monkeypatch):
     assert re.fullmatch(r"Fast CPU [0-9a-f]{4}", label)
     monkeypatch.setattr(bench_machine.platform, "node", lambda: "bobs-laptop")
     assert bench_machine.label("Fast CPU") != label
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-user is not installed")
+def test_a_program_under_qemu_is_found_out():
+    code = "from edgeml.cli import bench_machine; print(bench_machine.emulated())"
+    command = ["qemu-x86_64", "-cpu", "max", os.path.realpath(sys.executable), "-c", code]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert done.stdout.startswith("qemu-x86_64"), done.stderr[-500:]
