@@ -1,9 +1,18 @@
 """``edgeml bench`` compares answers before it times: what differs is shown, what refuses the rows is not timed."""
 
 import re
+from pathlib import Path
 
+import joblib
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import OneHotEncoder
 
+import edgeml
 from edgeml.errors import OutOfRangeError
 from edgeml.runtimes.native import NativeEngine
 from tests.bench_tools import QUICK, by_name, measured
@@ -84,3 +93,35 @@ def test_scikit_learn_is_judged_by_the_budget_where_a_bundle_is_quantised(work, 
     record = measured(*args, "--method", "predict_proba")
     assert all(e["agreement"]["agrees"] for e in record["engines"]), "inside its budget"
     assert by_name(record)["native"]["agreement"]["max_abs"] > 1e-9
+
+
+X = np.random.default_rng(0).normal(size=(120, 3))
+WORDS = pd.DataFrame({"town": ["Bern", "Chur", "é"] * 40, "kind": ["a", "b"] * 60})
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "rows", "file"),
+    [
+        (Ridge().fit(X, np.c_[X[:, 0], X[:, 1]]), X, "rows.csv"),  # an array, several outputs
+        (KMeans(2, n_init=1, random_state=0).fit(X), X, "rows.csv"),  # labels, no classes
+        (OneHotEncoder().fit(WORDS), WORDS, "rows.jsonl"),  # transform alone, a sparse matrix
+        (RandomForestRegressor(3, random_state=0).fit(X.astype("f4"), X[:, 0]), X.astype("f4"), "rows.parquet"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("given", [("data",), ("pipeline",), ("data", "pipeline")], ids="+".join)
+def test_pipelines_of_every_form_agree(tmp_path, no_starts, pipeline, rows, file, given):
+    edgeml.compile(pipeline, rows, output=tmp_path / "m.edgeml").close()
+    joblib.dump(pipeline, tmp_path / "m.joblib")
+    frame = pd.DataFrame(rows) if hasattr(rows, "columns") else pd.DataFrame(rows, columns=["a", "b", "c"])
+    {
+        ".csv": lambda path: frame.to_csv(path, index=False),
+        ".jsonl": lambda path: frame.to_json(path, orient="records", lines=True),
+        ".parquet": lambda path: frame.to_parquet(path),
+    }[Path(file).suffix](tmp_path / file)
+    options = {"data": ("--data", tmp_path / file), "pipeline": ("--pipeline", tmp_path / "m.joblib")}
+    record = measured(tmp_path / "m.edgeml", *(word for name in given for word in options[name]))
+    for entry in record["engines"]:
+        assert (entry["problem"], entry["agreement"]["problems"]) == (None, [])
+        assert len(entry["runs"]) == 2
+    assert ("scikit-learn" in by_name(record)) == ("pipeline" in given)
