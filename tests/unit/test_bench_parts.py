@@ -32,11 +32,13 @@ def test_first_answer_of_a_real_process(work, monkeypatch, tmp_path):
 
 
 def test_turns_are_fair():
-    calls, order = {"a": [], "b": [], "slow": []}, []
+    names = ("a", "b", "slow")
+    calls, rounds, order = {name: [] for name in names}, {name: [] for name in names}, []
 
     def call(name, seconds=0.0):
         def run(i):
             calls[name].append(i)
+            rounds[name].append(len(seen))
             if not order or order[-1] != name:
                 order.append(name)
             if seconds:
@@ -50,6 +52,7 @@ def test_turns_are_fair():
     assert len(calls["a"]) == len(times["a"]) + 2, "two calls do not count"
     assert calls["a"][2:] == list(range(len(times["a"])))
     assert seen == pytest.approx([(i + 1) / timing.ROUNDS for i in range(timing.ROUNDS)])
+    assert rounds["slow"][2:] == [6, 13, 19], "spread over all rounds"
     assert order.count("a") > timing.ROUNDS / 2, "a round a turn, side by side with the others"
     assert min(times["slow"]) >= 0.05
 
