@@ -38,8 +38,8 @@ _ARM_CORES = {
 }  # fmt: skip
 _X86, _ARM = ("x86_64", "amd64", "i686", "i386"), ("aarch64", "arm64", "armv7l", "armv6l", "armv8l")
 
-# Above these the machine is called busy. On an idle 2-core virtual machine the yardstick spreads by 1.01 to 1.1 and has
-# 0.999 of a core; with two other jobs on two cores it spreads by 2 and has 0.7.
+# Above these the machine is called busy. They are judgements, not measurements: a job more than there are cores halves
+# the share, and a quiet machine repeats the yardstick within a tenth.
 BUSY_LOAD = 0.5  # runnable tasks a core before the first measurement
 BUSY_SPREAD = 1.3  # of a fixed piece of work, 90th percentile over 10th
 BUSY_SHARE = 0.95  # of one core that this process had while it worked
