@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.encode import aligned
 from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.kernels.row_layout import SIGNATURES, TYPE_OFFSET, VALUE_OFFSET, Kind, Python, Record, Row
@@ -60,6 +61,20 @@ class RowColumn:
     codes: dict[str, int] | None = None
     unknown: int = -1
     none: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the addresses in a reader's context point to: ``reader.__self__[1]``, so that all of it lives as long."""
+
+    library: Library
+    columns: Sequence[RowColumn]
+    space: Workspace
+    first: int
+    finish: Callable[[], Any]
+    slow: Callable[[Any], Any]
+    strings: Sequence[str]
+    arrays: Sequence[Array]
 
 
 class _Definition(ctypes.Structure):
@@ -111,10 +126,9 @@ def compiled_reader(
     }
     for field, value in fields.items():
         context[field] = value
-    # The function keeps its ``self``, and with it all that the addresses point to.
-    kept = (names, others, records, addresses, context, columns, space, finish, slow, library)
+    kept = Kept(library, columns, space, first, finish, slow, (*names, *others), (records, addresses, context))
     definition = _definition(library.row, f"{method}_one".encode())
-    function: Callable[[Any], Any] = _new_function()(ctypes.addressof(definition), (address(context), *kept), __name__)
+    function: Callable[[Any], Any] = _new_function()(ctypes.addressof(definition), (address(context), kept), __name__)
     return function
 
 

@@ -237,7 +237,9 @@ def _reader(registers: Sequence[Register], texts: Sequence[bool], output: Output
     (at, end), one_float = places[0], floats[0]
     # What is float32 already cannot overflow; else a conversion may, as in scikit-learn, without a warning.
     wide = max(8 if r.dtype == "float64" else 4 for r in registers)
-    quiet: Callable[[Any], Any] = _as_it_is if dtype.itemsize >= wide or not any(floats) else _errors_ignored
+    quiet: Callable[[Callable[[], Any]], Callable[[], Any]] = (
+        _as_it_is if dtype.itemsize >= wide or not any(floats) else _errors_ignored
+    )
     if output.form == "vector":
         if text:
             labels = list(codes.table(output))

@@ -212,7 +212,14 @@ def test_references_stay_as_they_were(monkeypatch):
     program, schema, _, _ = mixed()
     ways = Ways(program, schema, "predict_proba", monkeypatch)
     cells = {"float64": 1234.5, "float32": 0.25, "int64": 10**12, "bool": True, "string": "unheard of before"}
-    watched = [cells, *cells, *(v for v in cells.values() if v is not True), ways.compiled, *ways.compiled.__self__]
+    watched = [
+        cells,
+        *cells,
+        *(v for v in cells.values() if v is not True),
+        ways.compiled,
+        *ways.compiled.__self__,
+        ways.compiled.__self__[1].finish,
+    ]
     ways.compiled(cells)
     before = [sys.getrefcount(x) for x in watched]
     for _ in range(1000):
