@@ -121,7 +121,7 @@ def pieces(reader: Any, rows: Sequence[Any], code: Any) -> dict[str, float]:
 
     def made(columns: Sequence[Any], space: Workspace, finish: Callable[[], Any]) -> Any:
         return compiled_reader(
-            kept.library, "predict", columns, (), width if columns else 0, space, kept.first, finish, kept.slow
+            kept.library, "predict", columns, {}, width if columns else 0, space, kept.first, finish, kept.slow
         )
 
     nobody = [()] * len(rows)
@@ -157,7 +157,7 @@ def instructions(reader: Any, row: Any, code: Any) -> list[tuple[str, float]]:
         before = np.array([*code[:at], -1], dtype=np.int64)
         alone = np.array([*code[at:end], -1], dtype=np.int64)
         prepare = compiled_reader(
-            kept.library, "predict", kept.columns, (), len(row), with_code(kept, before), kept.first, dict, kept.slow
+            kept.library, "predict", kept.columns, {}, len(row), with_code(kept, before), kept.first, dict, kept.slow
         )
         assert prepare is not None
         prepare(row)

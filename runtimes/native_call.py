@@ -73,6 +73,7 @@ class Kept:
     first: int
     finish: Callable[[], Any]
     slow: Callable[[Any], Any]
+    learn: Callable[[Any], None]
     strings: Sequence[str]
     arrays: Sequence[Array]
 
@@ -92,7 +93,7 @@ def compiled_reader(
     library: Library,
     method: str,
     columns: Sequence[RowColumn],
-    unused: Sequence[str],
+    unused: Mapping[str, int],
     width: int,
     space: Workspace,
     first: int,
@@ -101,8 +102,9 @@ def compiled_reader(
 ) -> Callable[[Any], Any] | None:
     """A function of one row. The cells of ``columns`` go to ``space.scratch`` from cell ``first`` on, side by side.
 
-    ``width`` is how long a list or tuple must be, ``unused`` are names that a dict may have and need not, ``finish()``
-    makes the answer from ``space``, and ``slow(row)`` takes what the reader does not. None where it cannot be made.
+    ``width`` is how long a list or tuple must be, ``unused`` are names that a dict may have and need not, with their
+    positions, ``finish()`` makes the answer from ``space``, and ``slow(row)`` takes what the reader does not. None
+    where it cannot be made.
     """
     if not _fill(library):
         return None
@@ -112,7 +114,8 @@ def compiled_reader(
         codes = 0 if column.codes is None else id(column.codes)
         record[:] = id(name), column.position, KINDS[column.kind], codes, column.unknown, column.none
     addresses = np.array([id(name) for name in others], dtype=np.int64)
-    context = aligned(len(Row))
+    context, order = aligned(len(Row)), np.zeros((3, width), dtype=np.int64)
+    learn = _learner(context, order, {c.name: c.position for c in columns} | dict(unused))
     fields = {
         Row.CALL: space.pointer.value,
         Row.CELLS: address(space.scratch) + space.scratch.itemsize * first,
@@ -123,13 +126,38 @@ def compiled_reader(
         Row.UNUSED: len(others),
         Row.NAMES: address(addresses),
         Row.RECORDS: address(records),
+        Row.KEYS: address(order[0]),
+        Row.TARGETS: address(order[1]),
+        Row.VALUES: address(order[2]),
+        Row.LEARN: id(learn),
     }
     for field, value in fields.items():
         context[field] = value
-    kept = Kept(library, columns, space, first, finish, slow, (*names, *others), (records, addresses, context))
+    arrays = (records, addresses, context, order)
+    kept = Kept(library, columns, space, first, finish, slow, learn, (*names, *others), arrays)
     definition = _definition(library.row, f"{method}_one".encode())
     function: Callable[[Any], Any] = _new_function()(ctypes.addressof(definition), (address(context), kept), __name__)
     return function
+
+
+def _learner(context: Array, order: Array, positions: Mapping[str, int]) -> Callable[[Any], None]:
+    """A function that writes down the order of a dict's keys, in which the reader will find them again by identity.
+
+    ``order`` has the keys' addresses, the positions of their cells, and room for the cells. The reader calls it with a
+    dict it has read, while no other call can read ``order``.
+    """
+    held: list[str] = []  # else another string could come to lie where a key was
+
+    def learn(row: dict[Any, Any]) -> None:
+        keys = list(row)
+        context[Row.ORDER] = 0
+        if len(keys) <= order.shape[1] and all(type(key) is str for key in keys):
+            order[0, : len(keys)] = [id(key) for key in keys]
+            order[1, : len(keys)] = [positions[key] for key in keys]
+            held[:] = keys
+            context[Row.ORDER] = len(keys)
+
+    return learn
 
 
 @cache

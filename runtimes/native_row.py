@@ -12,7 +12,7 @@ engine raises.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import getitem, itemgetter
@@ -133,7 +133,7 @@ def row_function(
         unknown = texts.unknown if text and not coded.text_inputs[name] else -1
         none = NAN if nulls[name] == "nan" else NONE
         columns.append(RowColumn(name, place[name], kinds[name], codes, unknown, none))
-    unused = [n for n in schema.names if n not in kinds]
+    unused = {n: place[n] for n in schema.names if n not in kinds}
     return _compiled(kernels, method, buffers, columns, unused, width, one)
 
 
@@ -177,7 +177,7 @@ def _matrix_function(kernels: KernelExecutor, coded: CodedProgram, schema: Schem
             buffers.append(buffer)
 
     columns = [RowColumn(name, at, schema.kind) for at, name in enumerate(schema.names)]
-    return _compiled(kernels, method, buffers, columns, (), width, one if floats else slow)
+    return _compiled(kernels, method, buffers, columns, {}, width, one if floats else slow)
 
 
 def _compiled(
@@ -185,7 +185,7 @@ def _compiled(
     method: str,
     buffers: _Buffers,
     columns: Sequence[RowColumn],
-    unused: Sequence[str],
+    unused: Mapping[str, int],
     width: int,
     one: One,
 ) -> One:

@@ -8,9 +8,9 @@ it.
 It has no symbol of Python: addresses of Python's functions and types are in the table ``edgeml_python``, which
 ``native_call`` fills, so that the object links anywhere and needs no headers. It runs under the GIL, keeps no
 reference to a cell and calls no code of a cell: a cell's type is compared, and only its own bytes are read. Code of
-the application runs in three places only, all with nothing of ours half done: a key of the row whose hash equals that
-of a column's name (its ``__eq__``), ``finish`` and ``slow``. The field ``BUSY`` stands while the scratch is in use, and
-a call that meets it, from another thread or from within, goes to ``slow``.
+the application, or another thread, runs in a few places only, all with nothing of ours half done: a key of the row
+whose hash equals that of a column's name (its ``__eq__``), ``learn``, ``finish`` and ``slow``. The field ``BUSY``
+stands while the scratch is in use, and a call that meets it, from another thread or from within, goes to ``slow``.
 """
 
 from __future__ import annotations
@@ -100,6 +100,12 @@ def row_text() -> str:
 declare i64 @edgeml_run(ptr)
 @edgeml_python = global [{len(Python)} x i64] zeroinitializer
 
+define ptr @edgeml_value(ptr %values, i64 %at) {{
+  %place = getelementptr ptr, ptr %values, i64 %at
+  %value = load ptr, ptr %place
+  ret ptr %value
+}}
+
 define ptr @edgeml_row(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
 {body}
 }}
@@ -109,6 +115,8 @@ define ptr @edgeml_row(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
 def _start(t: _Text) -> None:
     """Which kind of row it is, and whether its number of cells is right."""
     t.label("entry")
+    for name in ("next", "key", "value"):  # of PyDict_Next
+        t.line(f"%{name} = alloca ptr")
     context = t.call(Python.PyLong_AsVoidPtr, f"ptr {t.call(Python.PyTuple_GetItem, 'ptr %self, i64 0')}")
     t.line(f"%context = getelementptr i8, ptr {context}, i64 0")
     one = t.value("icmp eq i64 %nargs, 1")
@@ -124,11 +132,13 @@ def _start(t: _Text) -> None:
         ("width", Row.WIDTH, "i64"),
         ("unused", Row.UNUSED, "i64"),
         ("names", Row.NAMES, "ptr"),
+        ("records", Row.RECORDS, "ptr"),
+        ("values", Row.VALUES, "ptr"),
     ):
         t.line(f"%{name}_at = getelementptr i64, ptr %context, i64 {at}")
         t.line(f"%{name} = load {kind}, ptr %{name}_at")
-    t.line(f"%first = getelementptr i64, ptr %context, i64 {Row.RECORDS}")
-    t.line("%records = load ptr, ptr %first")
+    t.line(f"%due = getelementptr i64, ptr %context, i64 {Row.DUE}")
+    t.line("store i64 0, ptr %due")
     kind = t.type_of("%row")
     t.same(kind, Python.DICT, "dict", "no_dict")
     t.label("no_dict")
@@ -145,6 +155,8 @@ def _start(t: _Text) -> None:
         t.branch(f"icmp eq i64 {length}, %width", "loop", "give_up")
     t.label("dict")
     t.line(f"%size = add i64 {t.call(Python.PyDict_Size, 'ptr %row')}, 0")
+    _order(t)
+    t.label("any_order")
     t.branch("icmp eq i64 %size, %columns", "loop", "with_unused")
     # More cells than columns: every other one must be a column that is not used.
     t.label("with_unused")
@@ -169,13 +181,52 @@ def _start(t: _Text) -> None:
     t.branch("icmp eq i64 %found, %size", "loop", "give_up")
 
 
+def _order(t: _Text) -> None:
+    """Cells of a dict whose keys are, one by one, the very objects that were learnt: no key is hashed or compared.
+
+    The cells are borrowed, and nothing until the machine runs could free one: no code of the row is called.
+    """
+    t.branch(f"icmp eq i64 %size, {t.field('%context', Row.ORDER, 'i64')}", "ordered", "other_order")
+    t.label("ordered")
+    t.line(f"%keys = getelementptr i8, ptr {t.field('%context', Row.KEYS)}, i64 0")
+    t.line(f"%targets = getelementptr i8, ptr {t.field('%context', Row.TARGETS)}, i64 0")
+    t.line("store i64 0, ptr %next")
+    t.to("key_loop")
+    t.label("key_loop")
+    t.line("%k = phi i64 [ 0, %ordered ], [ %k_next, %key_known ]")
+    t.branch("icmp slt i64 %k, %size", "key_look", "loop")
+    t.label("key_look")
+    there = t.call(Python.PyDict_Next, "ptr %row, ptr %next, ptr %key, ptr %value")
+    t.branch(f"icmp eq i32 {there}, 0", "other_order", "key_compare")
+    t.label("key_compare")
+    known = t.value(f"load ptr, ptr {t.value('getelementptr i64, ptr %keys, i64 %k')}")
+    t.branch(f"icmp eq ptr {t.value('load ptr, ptr %key')}, {known}", "key_known", "other_order")
+    t.label("key_known")
+    target = t.value(f"load i64, ptr {t.value('getelementptr i64, ptr %targets, i64 %k')}")
+    place = t.value(f"getelementptr i64, ptr %values, i64 {target}")
+    t.line(f"store ptr {t.value('load ptr, ptr %value')}, ptr {place}")
+    t.line("%k_next = add i64 %k, 1")
+    t.to("key_loop")
+    t.label("other_order")
+    t.line(f"%misses_at = getelementptr i64, ptr %context, i64 {Row.MISSES}")
+    t.line("%misses = load i64, ptr %misses_at")
+    t.line("%missed = add i64 %misses, 1")
+    t.line("store i64 %missed, ptr %misses_at")
+    # Powers of two only: who gives new keys with every row, as JSON does, is not slowed down by learning them.
+    power = t.value(f"icmp eq i64 {t.value('and i64 %missed, %misses')}, 0")
+    t.line(f"store i64 {t.value(f'zext i1 {power} to i64')}, ptr %due")
+    t.to("any_order")
+
+
 def _cell(t: _Text) -> None:
     """The loop over columns: the cell, and which way it is read."""
     t.label("loop")
-    gets = "[ null, %dict ], [ null, %unused_done ], [ %list_get, %list ], [ %tuple_get, %tuple ]"
-    t.line(f"%get = phi ptr {gets}, [ %get, %stored ]")
-    others = "[ 0, %dict ], [ 0, %unused_done ], [ 0, %list ], [ 0, %tuple ]"
-    t.line(f"%i = phi i64 {others}, [ %i_next, %stored ]")
+    ways = {"any_order": "null", "unused_done": "null", "list": "%list_get", "tuple": "%tuple_get"}
+    ways |= {"key_loop": "@edgeml_value", "stored": "%get"}
+    sources = dict.fromkeys(ways, "%row") | {"key_loop": "%values", "stored": "%source"}
+    starts = dict.fromkeys(ways, "0") | {"stored": "%i_next"}
+    for name, kind, found in (("get", "ptr", ways), ("source", "ptr", sources), ("i", "i64", starts)):
+        t.line(f"%{name} = phi {kind} " + ", ".join(f"[ {value}, %{block} ]" for block, value in found.items()))
     t.branch("icmp slt i64 %i, %columns", "look", "run")
     t.label("look")
     t.line(f"%record_at = mul i64 %i, {len(Record)}")
@@ -189,7 +240,7 @@ def _cell(t: _Text) -> None:
     t.branch(f"icmp eq ptr {t.call(Python.PyErr_Occurred, '')}, null", "give_up", "fail")
     t.label("by_position")
     position = t.field("%record", Record.POSITION, "i64")
-    t.line(f"%placed = call ptr %get(ptr %row, i64 {position})")
+    t.line(f"%placed = call ptr %get(ptr %source, i64 {position})")
     t.branch("icmp eq ptr %placed, null", "lost", "cell")
     t.label("cell")
     t.line("%x = phi ptr [ %named, %by_name ], [ %placed, %by_position ]")
@@ -334,12 +385,20 @@ def _end(t: _Text) -> None:
     t.to("loop")
     t.label("run")
     refused = t.value(f"call i64 @edgeml_run(ptr {t.field('%context', Row.CALL)})")
-    t.branch(f"icmp eq i64 {refused}, 0", "finish", "give_up")
+    t.branch(f"icmp eq i64 {refused}, 0", "run_well", "give_up")
+    t.label("run_well")
+    t.branch(f"icmp eq i64 {t.value('load i64, ptr %due')}, 0", "finish", "learn")
+    t.label("learn")
+    learnt = t.call(Python.PyObject_Vectorcall, f"ptr {t.field('%context', Row.LEARN)}, ptr %args, i64 1, ptr null")
+    t.branch(f"icmp eq ptr {learnt}, null", "fail", "learnt")
+    t.label("learnt")
+    t.call(Python.Py_DecRef, f"ptr {learnt}")
+    t.to("finish")
     t.label("finish")
     t.line(f"%answer = call ptr {t.python(Python.PyObject_CallNoArgs)}(ptr {t.field('%context', Row.FINISH)})")
     t.line("store i64 0, ptr %context")
     t.line("ret ptr %answer")
-    t.label("fail")  # what a key of the row raised
+    t.label("fail")  # what a key of the row raised, or an interrupt while learning
     t.line("store i64 0, ptr %context")
     t.line("ret ptr null")
     t.label("give_up")

@@ -15,7 +15,7 @@ from edgeml.runtimes import native_call
 from edgeml.schema import MATRIX, Column, Schema
 from tests import row_tools
 from tests.native_tools import KINDS, engine_of, mixed
-from tests.row_tools import GOOD, Key, Ways, names, of_column, outcome
+from tests.row_tools import GOOD, Key, Text, Ways, names, of_column, outcome
 
 
 # --- every cell ---------------------------------------------------------------------------------------------
@@ -206,6 +206,30 @@ def test_a_key_that_takes_the_cells_away(monkeypatch):
         with pytest.raises((InputError, RuntimeError)):
             ways.compiled(row)
     assert ways.compiled(GOOD) == ways.batch(GOOD)
+
+
+def test_keys_in_any_order_and_of_any_age(monkeypatch):
+    """The reader finds the keys of the last dicts again by identity; that must not take one key for another."""
+    program, schema, columns, rows = mixed()
+    ways = Ways(program, schema, "decision_function", monkeypatch)
+    rng = np.random.default_rng(0)
+    for at in range(3 * rows):
+        row = {name: column[at % rows] for name, column in columns.items()} | {"unread": at}
+        if at % 5 == 1:
+            del row["unread"]
+        names = list(row)
+        if at % 50 > 30:
+            rng.shuffle(names)
+        if at % 7 == 0:  # fresh strings, at the addresses of those just freed
+            row = {"".join(list(name)): row[name] for name in names}
+        elif at % 11 == 0:
+            row = {(Text(name) if name == "bool" else name): row[name] for name in names}
+        else:
+            row = {name: row[name] for name in names}
+        assert outcome(ways.compiled, row) == outcome(ways.batch, row)
+        if at % 13 == 0:  # as many keys, one of them unknown
+            wrong = {("other" if name == "bool" else name): cell for name, cell in row.items()}
+            assert outcome(ways.compiled, wrong) == outcome(ways.batch, wrong)
 
 
 def test_references_stay_as_they_were(monkeypatch):
