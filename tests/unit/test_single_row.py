@@ -5,6 +5,7 @@ every kind of cell, and the next row is right whatever came before.
 from __future__ import annotations
 
 import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -230,6 +231,21 @@ def test_keys_in_any_order_and_of_any_age(monkeypatch):
         if at % 13 == 0:  # as many keys, one of them unknown
             wrong = {("other" if name == "bool" else name): cell for name, cell in row.items()}
             assert outcome(ways.compiled, wrong) == outcome(ways.batch, wrong)
+
+
+def test_another_order_of_the_same_keys(monkeypatch):
+    """Columns of one kind, so that a cell taken for another's would be a wrong answer and not a row for the batch."""
+    b = Builder()
+    x = [b.input(f"x{i}", "float64") for i in range(3)]
+    b.output("predict", [x[0] + 10.0 * x[1] + 100.0 * x[2]], "vector", "<f8")
+    schema = Schema("columns", (*(Column(f"x{i}", "float64") for i in range(3)), Column("unread", "any", False)))
+    ways = Ways(b.finish(), schema, "predict", monkeypatch)
+    cells = {"x0": 1.0, "x1": 2.0, "x2": 3.0, "unread": 4.0}
+    for names in [*permutations(cells), *permutations(("x0", "x1", "x2"))] * 2:
+        for _ in range(3):
+            assert ways.compiled({name: cells[name] for name in names}) == 321.0
+            assert ways.compiled({"".join(list(name)): cells[name] for name in reversed(names)}) == 321.0
+    assert ways.asked == 0
 
 
 def test_references_stay_as_they_were(monkeypatch):
