@@ -218,15 +218,15 @@ def test_keys_in_any_order_and_of_any_age(monkeypatch):
         row = {name: column[at % rows] for name, column in columns.items()} | {"unread": at}
         if at % 5 == 1:
             del row["unread"]
-        names = list(row)
+        order = list(row)
         if at % 50 > 30:
-            rng.shuffle(names)
+            rng.shuffle(order)
         if at % 7 == 0:  # fresh strings, at the addresses of those just freed
-            row = {"".join(list(name)): row[name] for name in names}
+            row = {"".join(list(name)): row[name] for name in order}
         elif at % 11 == 0:
-            row = {(Text(name) if name == "bool" else name): row[name] for name in names}
+            row = {(Text(name) if name == "bool" else name): row[name] for name in order}
         else:
-            row = {name: row[name] for name in names}
+            row = {name: row[name] for name in order}
         assert outcome(ways.compiled, row) == outcome(ways.batch, row)
         if at % 13 == 0:  # as many keys, one of them unknown
             wrong = {("other" if name == "bool" else name): cell for name, cell in row.items()}
@@ -241,11 +241,21 @@ def test_another_order_of_the_same_keys(monkeypatch):
     schema = Schema("columns", (*(Column(f"x{i}", "float64") for i in range(3)), Column("unread", "any", False)))
     ways = Ways(b.finish(), schema, "predict", monkeypatch)
     cells = {"x0": 1.0, "x1": 2.0, "x2": 3.0, "unread": 4.0}
-    for names in [*permutations(cells), *permutations(("x0", "x1", "x2"))] * 2:
+    for order in [*permutations(cells), *permutations(("x0", "x1", "x2"))] * 2:
         for _ in range(3):
-            assert ways.compiled({name: cells[name] for name in names}) == 321.0
-            assert ways.compiled({"".join(list(name)): cells[name] for name in reversed(names)}) == 321.0
+            assert ways.compiled({name: cells[name] for name in order}) == 321.0
+            assert ways.compiled({"".join(list(name)): cells[name] for name in reversed(order)}) == 321.0
     assert ways.asked == 0
+
+
+def test_keys_that_were_learnt_stay_alive(monkeypatch):
+    program, schema, _, _ = mixed()
+    ways = Ways(program, schema, "decision_function", monkeypatch)
+    fresh = ["".join(list(name)) for name in GOOD]
+    row = dict(zip(fresh, GOOD.values(), strict=True))
+    before = [sys.getrefcount(key) for key in fresh]
+    assert ways.compiled(row) == ways.batch(GOOD)
+    assert [sys.getrefcount(key) for key in fresh] == [count + 1 for count in before]
 
 
 def test_references_stay_as_they_were(monkeypatch):
