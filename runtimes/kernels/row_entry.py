@@ -119,22 +119,14 @@ def _start(t: _Text) -> None:
         t.line(f"%{name} = alloca ptr")
     context = t.call(Python.PyLong_AsVoidPtr, f"ptr {t.call(Python.PyTuple_GetItem, 'ptr %self, i64 0')}")
     t.line(f"%context = getelementptr i8, ptr {context}, i64 0")
-    one = t.value("icmp eq i64 %nargs, 1")
-    plain = t.value("icmp eq ptr %kwnames, null")
+    one, plain = t.value("icmp eq i64 %nargs, 1"), t.value("icmp eq ptr %kwnames, null")
     idle = t.value(f"icmp eq i64 {t.field('%context', Row.BUSY, 'i64')}, 0")
     t.branch(f"and i1 {t.value(f'and i1 {one}, {plain}')}, {idle}", "begin", "hand_over")
     t.label("begin")
     t.line("store i64 1, ptr %context")
     t.line("%row = load ptr, ptr %args")
-    for name, at, kind in (
-        ("cells", Row.CELLS, "ptr"),
-        ("columns", Row.COLUMNS, "i64"),
-        ("width", Row.WIDTH, "i64"),
-        ("unused", Row.UNUSED, "i64"),
-        ("names", Row.NAMES, "ptr"),
-        ("records", Row.RECORDS, "ptr"),
-        ("values", Row.VALUES, "ptr"),
-    ):
+    for at in (Row.CELLS, Row.COLUMNS, Row.WIDTH, Row.UNUSED, Row.NAMES, Row.RECORDS, Row.VALUES):
+        name, kind = at.name.lower(), "i64" if at in (Row.COLUMNS, Row.WIDTH, Row.UNUSED) else "ptr"
         t.line(f"%{name}_at = getelementptr i64, ptr %context, i64 {at}")
         t.line(f"%{name} = load {kind}, ptr %{name}_at")
     t.line(f"%due = getelementptr i64, ptr %context, i64 {Row.DUE}")
@@ -174,8 +166,7 @@ def _start(t: _Text) -> None:
     t.branch(f"icmp eq ptr {t.call(Python.PyErr_Occurred, '')}, null", "unused_counted", "fail")
     t.label("unused_counted")
     t.line("%more = phi i64 [ 1, %unused_look ], [ 0, %unused_absent ]")
-    t.line("%found_next = add i64 %found, %more")
-    t.line("%u_next = add i64 %u, 1")
+    t.lines += ["  %found_next = add i64 %found, %more", "  %u_next = add i64 %u, 1"]
     t.to("unused_loop")
     t.label("unused_done")
     t.branch("icmp eq i64 %found, %size", "loop", "give_up")
@@ -209,8 +200,7 @@ def _order(t: _Text) -> None:
     t.to("key_loop")
     t.label("other_order")
     t.line(f"%misses_at = getelementptr i64, ptr %context, i64 {Row.MISSES}")
-    t.line("%misses = load i64, ptr %misses_at")
-    t.line("%missed = add i64 %misses, 1")
+    t.lines += ["  %misses = load i64, ptr %misses_at", "  %missed = add i64 %misses, 1"]
     t.line("store i64 %missed, ptr %misses_at")
     # Powers of two only: who gives new keys with every row, as JSON does, is not slowed down by learning them.
     power = t.value(f"icmp eq i64 {t.value('and i64 %missed, %misses')}, 0")
