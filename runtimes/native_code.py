@@ -21,7 +21,8 @@ from edgeml.errors import EdgeMLError, ProgramError
 from edgeml.ir import Output, Program, interpreter
 from edgeml.ir.ops_ml import non_finite_error, require_error
 from edgeml.ir.table import Array, numpy_dtype
-from edgeml.runtimes.kernels.encode import Constants, Plan, address, aligned, check_plan, plan_blocks, plan_one
+from edgeml.runtimes.kernels.constants import Constants, address, aligned
+from edgeml.runtimes.kernels.encode import Plan, check_plan, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,12 +18,10 @@ from edgeml.ir import Node, Program
 from edgeml.ir.interpreter import needed
 from edgeml.ir.ops import OPS
 from edgeml.ir.table import Array
+from edgeml.runtimes.kernels.constants import ALIGNMENT, CELL, Constants, Fact, NoConstants
 from edgeml.runtimes.kernels.registry import ENCODERS, load_all
 
 DTYPES = ("float64", "float32", "int64", "bool")
-CELL = 8  # bytes
-_Fact = TypeVar("_Fact")
-ALIGNMENT = 64
 # Cells of scratch a block should need: half of a level-2 cache, with room for the constants.
 SCRATCH_CELLS = 32 * 1024
 MAX_BLOCK = 256
@@ -78,61 +76,6 @@ class Plan:
     registers: Mapping[int, Register]
     entries: Mapping[str, Register]
     results: Mapping[str, tuple[Register, ...]]
-
-
-class Constants:
-    """Weights, tables and nodes of a program, shared by all its plans and made when the first plan needs them.
-
-    Each lies in an array of its own, so that a process that never runs a batch never makes what batches need. A plan
-    finds it at an offset from ``base``, in elements of 8 bytes.
-    """
-
-    def __init__(self) -> None:
-        self.base = aligned(ALIGNMENT // CELL)
-        self._places: dict[tuple[int, str], int] = {}
-        self._parts: list[Array] = []
-        self._facts: dict[tuple[int, str], Any] = {}
-
-    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
-        """Offset in elements of the array that ``make`` gives, made at first use only."""
-        if key not in self._places:
-            part = np.ascontiguousarray(make()).reshape(-1)
-            if part.dtype.itemsize != CELL:
-                raise ProgramError(f"constant {key} has dtype {part.dtype}, not 8 bytes")
-            if address(part) % ALIGNMENT:
-                part, unaligned = aligned(len(part)), part
-                part[:] = unaligned.view(np.int64)
-            self._parts.append(part)
-            self._places[key] = (address(part) - address(self.base)) // CELL
-        return self._places[key]
-
-    def fact(self, key: tuple[int, str], find: Callable[[], _Fact]) -> _Fact:
-        """What ``find`` finds out about a node, once for all plans."""
-        if key not in self._facts:
-            self._facts[key] = find()
-        found: _Fact = self._facts[key]
-        return found
-
-
-class _NoConstants(Constants):
-    """Constants of a plan that is only to be found possible."""
-
-    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
-        return 0
-
-
-def address(array: Array) -> int:
-    """Of the first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
-
-
-def aligned(cells: int) -> Array:
-    """A zeroed int64 array whose first element lies on a cache line."""
-    spare = ALIGNMENT // CELL
-    memory = np.zeros(cells + spare, dtype=np.int64)
-    first = (-address(memory) % ALIGNMENT) // CELL
-    return memory[first : first + cells]
 
 
 @dataclass(slots=True)
@@ -261,6 +204,20 @@ class Encoder:
             self._storage[value] = self._storage[of]
             self._storage[value].values += 1
 
+    def alias_inputs(self, value: int, parts: Sequence[int]) -> bool:
+        """Whether the node computes nothing new because its columns, those of ``parts``, lie side by side already.
+
+        Only in a plan for single rows, whose inputs stay where the caller wrote them: 9 ns less for every raw column.
+        """
+        registers = [self._registers[part] for part in parts]
+        if not self._single or any(part >= len(self._program.inputs) for part in parts):
+            return False
+        if any(y.offset != x.offset + x.width for x, y in pairwise(registers)):
+            return False
+        width = sum(x.width for x in registers)
+        self._registers[value] = replace(registers[0], width=width, dtype=self._program.type_of(value).dtype)
+        return True
+
     def place_constant(self, value: int, row: Array) -> None:
         """The node is a constant: its cells are part of the image of scratch."""
         kind = self._program.type_of(value)
@@ -272,7 +229,7 @@ class Encoder:
         """Offset of an array of 8-byte elements that belongs to the node of ``value``."""
         return self._constants.place((value, name), make)
 
-    def fact(self, value: int, name: str, find: Callable[[], _Fact]) -> _Fact:
+    def fact(self, value: int, name: str, find: Callable[[], Fact]) -> Fact:
         """What ``find`` finds out about the node of ``value``, once for all plans of the program."""
         return self._constants.fact((value, name), find)
 
@@ -314,12 +271,13 @@ class Encoder:
         return Register(self._base + storage.column * self.block, self.block, 1, count, dtype)
 
     def _release(self, value: int, node: Node) -> None:
-        """Free what no later node reads."""
+        """Free what no later node reads; the inputs of single rows stay, see ``alias_inputs``."""
+        inputs = len(self._program.inputs)
         for storage in self._temporary:
             self._free.give(storage.column, storage.count)
         self._temporary.clear()
         for dead in {*node.inputs, value}:
-            if self._last[dead] <= value and dead in self._storage:
+            if self._last[dead] <= value and dead in self._storage and not (self._single and dead < inputs):
                 storage = self._storage.pop(dead)
                 storage.values -= 1
                 if storage.values == 0:
@@ -403,7 +361,7 @@ def plan_blocks(program: Program, methods: Sequence[str], constants: Constants) 
 
 def check_plan(program: Program) -> None:
     """Raise ProgramError where the kernels cannot run the program; cheap, no table is made."""
-    Encoder(program, tuple(program.outputs), _NoConstants(), 1).plan()
+    Encoder(program, tuple(program.outputs), NoConstants(), 1).plan()
 
 
 def plan_one(program: Program, methods: Sequence[str], constants: Constants, order: Sequence[int]) -> Plan:
