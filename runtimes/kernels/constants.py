@@ -1,7 +1,7 @@
 """Weights, tables and nodes of a program, where the kernels find them.
 
-``encode.py`` asks for each by the node it belongs to; the first plan that needs one makes it. ``aligned`` and ``address``
-say where arrays lie, here and for whoever else calls the kernels.
+``encode.py`` asks for each by the node it belongs to; the first plan that needs one makes it. ``aligned`` and
+``address`` say where arrays lie, here and for whoever else calls the kernels.
 """
 
 from __future__ import annotations
