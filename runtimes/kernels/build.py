@@ -17,6 +17,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 from edgeml.runtimes.kernels.entry import entry_text, thunk_text
+from edgeml.runtimes.kernels.key import features
 from edgeml.runtimes.kernels.registry import VIEWS, Kernel, load_all
 
 
@@ -33,7 +34,7 @@ def host() -> Machine:
     """This machine."""
     from llvmlite import binding as llvm
 
-    return Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    return Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), features(llvm.get_host_cpu_features()))
 
 
 def emit(text: str, machine: Machine) -> bytes:
