@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeml.errors import EngineError
+from edgeml.errors import EngineError, KernelsError
 from edgeml.runtimes.kernels import cache as objects
 from edgeml.runtimes.kernels.key import FOLDER, cache_key, identity
 
@@ -73,6 +73,30 @@ def _entry(choice: str) -> Library | None:
     return _compiled(source)
 
 
+def warm(*, make: bool) -> Library:
+    """The kernels that the next process will find, for ``edgeml warm``; made where there are none and ``make`` is set.
+
+    Raises KernelsError where there are none, none can be made, or what was made cannot be kept, and EngineError where
+    ``EDGEML_KERNELS`` names a library that cannot be used.
+    """
+    choice = os.environ.get("EDGEML_KERNELS", "")
+    if choice or PREBUILT.is_dir():
+        library = entry()
+    else:
+        source = identity()
+        key = cache_key(source)
+        library = _cached(key, source)
+        if library is None and not make:
+            raise KernelsError(f"no kernels of this version are kept in {objects.folder()}", "run `edgeml warm`")
+        library = library or _make(key, source)
+    if library is None:
+        raise KernelsError(f"EDGEML_KERNELS={choice} asks for no compiled kernels", "unset EDGEML_KERNELS")
+    if library.path is None:
+        remedy = "let EDGEML_CACHE_DIR name a folder that this user, and no other, can write"
+        raise KernelsError(f"the kernels compile, but cannot be kept: {library.unkept}", remedy)
+    return library
+
+
 # --- a shared library ---------------------------------------------------------------------------------------
 def _shared(path: Path, source: str) -> Library:
     remedy = "build it from this version of EdgeML, or unset EDGEML_KERNELS"
@@ -102,14 +126,22 @@ def _compiled(source: str) -> Library | None:
     if library := _cached(key, source):
         return library
     try:
+        library = _make(key, source)
+    except KernelsError as error:
+        return _without(error.cause)
+    _log().info("compiled the kernels; kept in %s", library.path or f"memory: {library.unkept}")
+    return library
+
+
+def _make(key: str, source: str) -> Library:
+    try:
         from edgeml.runtimes.kernels import build
 
         data = build.emit(build.llvm_text(source), build.host())
     except Exception as error:  # not installed, or a version that compiles otherwise: NumPy gives the same answers
-        return _without(f"Numba cannot compile them ({type(error).__name__}: {error})")
-    library = _keep(key, source, data)
-    _log().info("compiled the kernels; kept in %s", library.path or f"memory: {library.unkept}")
-    return library
+        cause = f"Numba cannot compile them ({type(error).__name__}: {error})"
+        raise KernelsError(cause, "pip install 'edgeml-sdk[kernels]'") from error
+    return _keep(key, source, data)
 
 
 def _cached(key: str, source: str) -> Library | None:
