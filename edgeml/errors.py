@@ -81,6 +81,7 @@ EdgeMLError
 │   └── SimulationError              simulated devices could not enrol, or the server is not one
 ├── VerificationError                golden rows gave other answers on this machine
 └── EngineError
+    ├── KernelsError                 compiled kernels cannot be made or kept: asked by `edgeml warm`
     ├── UnknownEngineError
     ├── EngineNotInstalledError      says the pip command
     └── EngineNotInBundleError       the bundle has no artifact for that engine, and why
@@ -364,6 +365,10 @@ class VerificationError(EdgeMLError):
 
 class EngineError(EdgeMLError):
     exit_code = 2
+
+
+class KernelsError(EngineError):
+    exit_code = 1
 
 
 class UnknownEngineError(EngineError): ...

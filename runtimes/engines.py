@@ -11,12 +11,14 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgeml.bundle.read import Bundle
-from edgeml.compare import Precision
 from edgeml.errors import EngineError, EngineNotInBundleError, EngineNotInstalledError, UnknownEngineError
 from edgeml.runtimes.base import Engine
+
+if TYPE_CHECKING:
+    from edgeml.compare import Precision
 
 
 @dataclass(frozen=True, slots=True)

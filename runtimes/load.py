@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 import os
 from collections.abc import Mapping
@@ -12,8 +11,6 @@ from edgeml.bundle.read import open_bundle
 from edgeml.errors import BundleFileError, EngineError
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import open_engine
-
-_LOG = logging.getLogger("edgeml.telemetry")
 
 
 def load(
@@ -84,7 +81,9 @@ def record(model: Model, options: Mapping[str, Any] | None = None) -> None:
         if model.recorder is None:
             model.record_to(**options)
     except Exception as error:  # telemetry is no reason not to predict
-        _LOG.warning("the model does not record: %s", error)
+        import logging  # 4 ms at the start of every device application that has no need of it
+
+        logging.getLogger("edgeml.telemetry").warning("the model does not record: %s", error)
 
 
 def _threads(threads: Any) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 
 from edgeml.ir import Builder
@@ -133,3 +137,36 @@ def random_trees(trees, features, *, seed, outputs=1, shared=False, categorical=
         "target": rng.integers(0, outputs, trees).astype(np.int32) if shared else np.empty(0, dtype=np.int32),
         "base": rng.normal(size=outputs),
     }
+
+
+# A process that runs a small program with the kernels it finds, without the modules in BLOCKED, and says where the
+# kernels are from, whether the answers are the interpreter's, and what it has imported.
+RUN = """
+import sys
+BLOCKED = ("numba", "llvmlite")
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+from edgeml.ir import Builder
+from edgeml.runtimes.kernels import library
+from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
+b = Builder()
+x = b.input("x", "float64", 3)
+b.output("y", [b.softmax(x)], "matrix", "<f8")
+program, columns = b.finish(), {"x": np.random.default_rng(0).normal(size=(1000, 3))}
+found = library.entry()
+executors = KernelExecutor(program, found, 1), NumpyExecutor(program)
+same = np.array_equal(*(executor.run(columns, 1000, ("y",))["y"][0] for executor in executors))
+print(found.source, same)
+"""
+
+
+def run_child(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done

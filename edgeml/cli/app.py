@@ -21,7 +21,7 @@ from edgeml.cli.output import color, printable
 from edgeml.errors import EdgeMLError
 
 # In the order of a first use. A command is a module of this package with an attribute ``command``.
-COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "devices", "keys", "agent", "monitor")
+COMMANDS = ("demo", "compile", "inspect", "verify", "predict", "bench", "warm", "devices", "keys", "agent", "monitor")
 INTERRUPTED = 130
 DEBUG_VARIABLE = "EDGEML_DEBUG"
 

@@ -26,6 +26,7 @@ BYTES_PER_BYTE = 64
 # Fewer elements than this are stored as they are: a longer recipe would take what it saves.
 _FEW = 16
 _LONGEST_NUMBER = 8
+_PROBE = 4096
 _NARROW = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32")
 _UNSIGNED = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 Recipe = list[Any] | dict[str, Any]
@@ -105,8 +106,13 @@ class _Pools:
 
 
 def _is_repeated(array: Array) -> bool:
-    flat = array.reshape(-1)
-    return flat.size > 0 and flat.tobytes() == flat[:1].tobytes() * flat.size
+    bits = _bits(array.reshape(-1))
+    return bits.size > 0 and bits[0] == bits[-1] and bool((bits == bits[0]).all())
+
+
+def _bits(flat: Array) -> Array:
+    """The elements as integers: two NaNs may differ, and minus zero is not zero."""
+    return np.ascontiguousarray(flat).view(_UNSIGNED[flat.dtype.itemsize])
 
 
 def _number(flat: Array) -> Any:
@@ -118,19 +124,25 @@ def _number(flat: Array) -> Any:
 
 def _shortest(flat: Array) -> Array:
     """The elements in the narrowest dtype that gives every bit back."""
+    narrower = [
+        dtype
+        for dtype in map(np.dtype, _NARROW)
+        if dtype.itemsize < flat.dtype.itemsize and np.can_cast(dtype, flat.dtype, "safe")
+    ]
     with np.errstate(all="ignore"):
-        for name in _NARROW:
-            dtype = np.dtype(name)
-            if dtype.itemsize < flat.dtype.itemsize and np.can_cast(dtype, flat.dtype, "safe"):
-                short = flat.astype(dtype)
-                if short.astype(flat.dtype).tobytes() == flat.tobytes():
-                    return short
+        for dtype in narrower:
+            for part in (flat[:_PROBE], flat):  # the first elements tell of most dtypes that they are too narrow
+                short = part.astype(dtype)
+                if not np.array_equal(_bits(short.astype(flat.dtype)), _bits(part)):
+                    break
+            else:
+                return short
     return flat
 
 
 def _palette(flat: Array) -> tuple[Array, Array]:
     """(different elements, which of them each element is); NaNs of different bits are different."""
-    bits, index = np.unique(flat.view(_UNSIGNED[flat.dtype.itemsize]), return_inverse=True)
+    bits, index = np.unique(_bits(flat), return_inverse=True)
     return bits.view(flat.dtype), index.reshape(-1).astype(np.min_scalar_type(max(len(bits) - 1, 0)))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from edgeml.errors import ProgramError
 from edgeml.ir.ops import OPS
 from edgeml.ir.program import DTYPES, Attr, Input, Output, Program, ValueType
+from edgeml.ir.table import Array, Op
 
 _FORMS = ("vector", "matrix")
 
@@ -54,12 +57,35 @@ def result_type(
         if not _is_kind(attrs[attr], kind):
             raise ProgramError(f"{where}: attribute {attr} is not of kind {kind}")
     try:
-        result = op.infer([types[v] for v in inputs], attrs)
+        result = _infer(op, name, [types[v] for v in inputs], attrs)
     except ProgramError as error:
         raise ProgramError(f"{where}: {error.cause}") from None
     if result.dtype not in DTYPES or result.width < 0:
         raise ProgramError(f"{where}: computes {result}")
     return result
+
+
+# What has been found legal: op, input types and attributes (arrays by their address in memory) -> result, with the
+# arrays, weakly, as the proof that they are the same. Every pass is followed by a check of the whole program; of a
+# forest with 5 million nodes each took a second, of a minute for all.
+_Proof = tuple[ValueType, list["ref[Array]"]]
+_FOUND: dict[Any, _Proof] = {}
+_WORTH = 10_000  # elements of the largest array from which on that pays
+_MOST = 64
+
+
+def _infer(op: Op, name: str, types: Sequence[ValueType], attrs: Mapping[str, Attr]) -> ValueType:
+    """``op.infer``, once for the same arrays: passes make new ones, they change none."""
+    arrays = [value for value in attrs.values() if isinstance(value, np.ndarray)]
+    if max((array.size for array in arrays), default=0) < _WORTH:
+        return op.infer(types, attrs)
+    key = (name, *types, *((k, id(v) if isinstance(v, np.ndarray) else v) for k, v in sorted(attrs.items())))
+    proof = _FOUND.get(key)
+    if proof is None or any(weak() is not array for weak, array in zip(proof[1], arrays, strict=True)):
+        if len(_FOUND) >= _MOST:
+            _FOUND.clear()
+        proof = _FOUND[key] = op.infer(types, attrs), [ref(array) for array in arrays]
+    return proof[0]
 
 
 def check_outputs(outputs: Mapping[str, Output], types: Sequence[ValueType]) -> None:

@@ -1,7 +1,8 @@
 """What scikit-learn answers: every method on every row, and which rows it refuses.
 
-scikit-learn refuses a whole batch for one bad row, so refused rows are found by bisection. The compiler uses the
-result as the reference of parity and as golden rows.
+scikit-learn refuses a whole batch for one bad row, so refused rows are found by bisection, among rows that look alike:
+each batch that is answered costs a call of every method, 10 ms of a forest, and rows with a bad cell stand among good
+ones. The compiler uses the result as the reference of parity and as golden rows.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     from sklearn.exceptions import NotFittedError as SklearnNotFitted
 
     refused = np.zeros(len(sample), dtype=bool)
+    answered: list[Array] = []
     pieces: dict[str, list[Array]] = {m: [] for m in methods}
     reason = ""
 
@@ -102,13 +104,19 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             if len(indices) == 1:
                 refused[indices] = True
                 return
-            middle = len(indices) // 2
-            visit(indices[:middle])
-            visit(indices[middle:])
+            suspect = suspects[indices]
+            if suspect.any() and not suspect.all():
+                parts = [indices[~suspect], indices[suspect]]
+            else:
+                parts = np.array_split(indices, 2)
+            for part in parts:
+                visit(part)
             return
+        answered.append(indices)
         for m, answer in answers.items():
             pieces[m].append(answer)
 
+    suspects = _suspects(sample)
     with quiet():
         visit(np.arange(len(sample)))
     if refused.all() and like is not None:
@@ -119,7 +127,22 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             f"the pipeline refuses every row of the sample: {first}",
             "pass raw training rows, as they were before fit, without the target",
         )
-    return Truth({m: np.concatenate(p) for m, p in pieces.items()}, refused, reason)
+    order = np.argsort(np.concatenate(answered))
+    return Truth({m: np.concatenate(p)[order] for m, p in pieces.items()}, refused, reason)
+
+
+def _suspects(sample: Sample) -> Array:
+    """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
+    import pandas as pd
+
+    columns = [sample.rows[c] for c in sample.rows] if sample.is_frame else list(sample.rows.T)
+    found = np.zeros(len(sample), dtype=bool)
+    for column in columns:
+        found |= np.asarray(pd.isna(column))
+        if column.dtype.kind == "f":
+            cells = pd.Series(column).to_numpy(dtype=np.float64, na_value=np.nan)
+            found |= np.abs(cells) > np.finfo(np.float32).max
+    return found
 
 
 def noise(pipeline: Any, sample: Sample, method: str) -> float:

@@ -18,6 +18,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 from edgeml.runtimes.kernels.entry import entry_text, thunk_text
+from edgeml.runtimes.kernels.key import features
 from edgeml.runtimes.kernels.registry import VIEWS, Kernel, load_all
 from edgeml.runtimes.kernels.row_entry import row_text
 
@@ -35,7 +36,7 @@ def host() -> Machine:
     """This machine."""
     from llvmlite import binding as llvm
 
-    return Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    return Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), features(llvm.get_host_cpu_features()))
 
 
 def emit(text: str, machine: Machine) -> bytes:
@@ -88,7 +89,7 @@ def llvm_text(identity: str) -> str:
                     merged.link_in(llvm.parse_assembly(thunk_text(kernel, symbol, returns)))
     merged.link_in(llvm.parse_assembly(entry_text(kernels, identity)))
     merged.link_in(llvm.parse_assembly(row_text()))
-    public = {"edgeml_run", "edgeml_row", *(f"edgeml_op_{k.name}" for k in kernels)}
+    public = {"edgeml_run", "edgeml_row", "edgeml_python", *(f"edgeml_op_{k.name}" for k in kernels)}
     for function in merged.functions:
         if not function.is_declaration and function.name not in public:
             function.linkage = "internal"

@@ -5,8 +5,8 @@ machine runs, and ``finish()`` makes the answer. Whatever else it meets it hands
 behind that the next row could see. ``build.py`` links the text into the object, ``native_call.py`` makes functions of
 it.
 
-It has no symbol of Python: addresses of Python's functions and types are in the table ``edgeml_python``, which
-``native_call`` fills, so that the object links anywhere and needs no headers. It runs under the GIL, keeps no
+It has no symbol of Python: addresses of Python's functions and types are in a table that ``edgeml_python`` returns
+and ``native_call`` fills, so that the object links anywhere and needs no headers. It runs under the GIL, keeps no
 reference to a cell and calls no code of a cell: a cell's type is compared, and only its own bytes are read. Code of
 the application, or another thread, runs in a few places only, all with nothing of ours half done: a key of the row
 whose hash equals that of a column's name (its ``__eq__``), ``learn``, ``finish`` and ``slow``. The field ``BUSY``
@@ -56,7 +56,7 @@ class _Text:
 
     def python(self, what: Python) -> str:
         """An address of the table."""
-        return self.value(f"load ptr, ptr getelementptr ([{len(Python)} x i64], ptr @edgeml_python, i64 0, i64 {what})")
+        return self.value(f"load ptr, ptr getelementptr ([{len(Python)} x i64], ptr @python, i64 0, i64 {what})")
 
     def call(self, what: Python, arguments: str) -> str:
         """The result of a function of Python; empty for one that has none."""
@@ -98,7 +98,11 @@ def row_text() -> str:
     body = "\n".join(t.lines)
     return f"""
 declare i64 @edgeml_run(ptr)
-@edgeml_python = global [{len(Python)} x i64] zeroinitializer
+@python = internal global [{len(Python)} x i64] zeroinitializer
+
+define ptr @edgeml_python() {{
+  ret ptr @python
+}}
 
 define ptr @edgeml_value(ptr %values, i64 %at) {{
   %place = getelementptr ptr, ptr %values, i64 %at

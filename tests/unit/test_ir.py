@@ -1,5 +1,7 @@
 """The program form: what is legal, how it is built, printed, stored and run, and its elementary functions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -326,3 +328,33 @@ def test_attribute_keys_tell_bits_apart():
     assert attr_key(np.array([1.0])) != attr_key(np.array([1.0], np.float32))
     assert attr_key(np.zeros((2, 1))) != attr_key(np.zeros((1, 2)))
     assert attr_key(("a", None, NAN)) == attr_key(("a", None, NAN))
+
+
+def test_large_trees_are_checked_once_and_changed_ones_again():
+    """A pass that makes new arrays is checked; the memory of what was legal holds no array in memory."""
+    import gc
+    import weakref
+
+    from edgeml.ir import spec
+    from tests.kernel_tools import random_trees
+
+    attrs = random_trees(400, 4, seed=1)
+    assert len(attrs["feature"]) > spec._WORTH
+    builder = Builder()
+    x = builder.input("x", "float64", 4)
+    builder.output("y", [builder.op("TreeEnsemble", x, **attrs)], "matrix", "float64")
+    program = builder.finish()
+    proofs = len(spec._FOUND)
+    assert spec.check(program) is program
+    assert len(spec._FOUND) == proofs
+    broken = attrs["feature"].copy()
+    broken[0] = 4
+    node = program.nodes[0]
+    for changed in ({"feature": broken}, {"base": np.zeros(2)}):
+        worse = dataclasses.replace(program, nodes=(dataclasses.replace(node, attrs={**node.attrs, **changed}),))
+        with pytest.raises(ProgramError):
+            spec.check(worse)
+    seen = weakref.ref(node.attrs["threshold"])
+    del attrs, builder, program, node, worse, broken, changed, x
+    gc.collect()
+    assert seen() is None
