@@ -49,14 +49,12 @@ def test_predict_prints_csv_or_json_lines(work):
     assert [json.loads(line)["predict"] for line in lines] == [int(v) for v in done.stdout.splitlines()[1:]]
 
 
-def test_predict_goes_in_batches(work, tmp_path, monkeypatch):
-    import edgeml.cli.predict as predict
-
+def test_predict_goes_in_batches(work, tmp_path):
     whole = run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout
-    monkeypatch.setattr(predict, "BATCH_ROWS", 7)
-    assert run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout == whole
+    args = ("predict", work / "model.edgeml", work / "test.csv", "--batch-rows", 7)
+    assert run(*args, "--method", "predict_proba").stdout == whole
     out = tmp_path / "a.parquet"
-    report = json.loads(run("predict", work / "model.edgeml", work / "test.csv", "-o", out, "--json").stdout)
+    report = json.loads(run(*args, "-o", out, "--json").stdout)
     assert report["rows"] == 50
     assert len(pd.read_parquet(out)) == 50
 
