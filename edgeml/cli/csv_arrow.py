@@ -55,8 +55,8 @@ class Columns:
 
     def parts(self, most: int) -> Iterator[tuple[int, Columns]]:
         """Parts of at most ``most`` rows, nearly equal, each with the place of its first row."""
-        count = -(-self.rows // most)
-        edges = [self.rows * at // count for at in range(count + 1)]
+        count = -(-self.rows // most)  # none for no rows, as of a block of blank lines
+        edges = [self.rows * at // max(count, 1) for at in range(count + 1)]
         for start, end in pairwise(edges):
             read, kept = ({n: cells[start:end] for n, cells in c.items()} for c in (self.read, self.kept))
             yield start, Columns(read, kept, end - start)

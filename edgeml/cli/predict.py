@@ -137,6 +137,19 @@ def _cores() -> int:
 
 
 def _run(model: Any, method: str, reader: Any, out: Any, target: Path | str, rows: Any) -> None:
+    """Predict batch by batch, and finish ``out`` if that went well."""
+    from edgeml.cli.results import names_file
+
+    try:
+        _answer(model, method, reader, out, target, rows)
+        with names_file(target):
+            out.close()
+    except BaseException:
+        out.discard()
+        raise
+
+
+def _answer(model: Any, method: str, reader: Any, out: Any, target: Path | str, rows: Any) -> None:
     """Predict batch by batch, while a thread reads the next ones and another writes the last ones."""
     from edgeml.cli.overlap import Ahead, Behind
     from edgeml.cli.results import names_file, result_columns
@@ -164,8 +177,6 @@ def _run(model: Any, method: str, reader: Any, out: Any, target: Path | str, row
             rows.advance(batch.rows, batch.done)
         if not rows.rows:
             raise EmptyInputError(f"{reader.path} has no rows", "give a file with at least one row")
-    with names_file(target):
-        out.close()
 
 
 # A number of a row, outside of what quotes show of the data: repr's quotes, not an apostrophe.

@@ -35,11 +35,13 @@ _MANY_ROWS = 20_000
 
 
 class Writer(Protocol):
-    """Takes columns of equal length, the same names each time."""
+    """Takes columns of equal length, the same names each time; then ``close``, or ``discard`` where that went wrong."""
 
     def write(self, columns: Mapping[str, Any]) -> None: ...
 
     def close(self) -> None: ...
+
+    def discard(self) -> None: ...
 
 
 @contextmanager
@@ -107,6 +109,9 @@ class CsvWriter:
     def close(self) -> None:
         pass
 
+    def discard(self) -> None:
+        pass
+
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
@@ -133,6 +138,9 @@ class JsonLinesWriter:
             self._file.write(text.encode() + b"\n")
 
     def close(self) -> None:
+        pass
+
+    def discard(self) -> None:
         pass
 
 
@@ -182,6 +190,10 @@ class _Parquet:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.is_open = False  # or it would finish the file when it is collected, and complain
 
 
 def _arrow(column: Any) -> Any:

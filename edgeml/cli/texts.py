@@ -11,6 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -150,23 +151,47 @@ def _float_text(column: Any) -> Any:
     """The shortest digits that read back to the same bits, in Python's notation.
 
     Arrow finds the same digits four times faster and writes some numbers otherwise: 1 for 1.0, 1.5e-7 for 1.5e-07,
-    1e+15 for 1000000000000000.0. Those are put right.
+    1e+10 for 10000000000.0, 0.00001 for 1e-05. Those are put right, the last two by ``repr``.
     """
-    text = column.cast(pyarrow.string())
     values = column.to_numpy(zero_copy_only=False)
+    missing = column.is_null().to_numpy(zero_copy_only=False)
+    if not _notation_is_known():
+        cells = [None if m else repr(v) for v, m in zip(values.tolist(), missing.tolist(), strict=True)]
+        return pyarrow.array(cells, pyarrow.string())
+    text = column.cast(pyarrow.string())
     size = np.abs(values)
-    whole = (values == np.trunc(values)) & (size < 1e15)
-    same = (~whole & (size >= 1e-4) & (size < 1e15)) | ((size > 0) & (size < 9e-10)) | (size >= 1e16)
+    whole = (size < 1e10) & (values == np.trunc(values))
+    small = (size >= 1e-9) & (size < 1e-6)
+    same = ~whole & (size >= 1e-4) & (size < 1e10) | (size > 0) & (size < 1e-9) | (size >= 1e16)
     if whole.any():
         text = compute.if_else(whole, compute.binary_join_element_wise(text, ".0", ""), text)
-    other = ~(same | whole)
-    if column.null_count:
-        other &= ~column.is_null().to_numpy(zero_copy_only=False)
+    if small.any():
+        text = compute.if_else(small, compute.replace_substring(text, "e-", "e-0"), text)
+    other = ~(same | whole | small | missing)
     if other.any():
-        text = compute.replace_with_mask(
-            text, pyarrow.array(other), pyarrow.array(list(map(repr, values[other].tolist())))
-        )
+        digits = pyarrow.array(list(map(repr, values[other].tolist())), pyarrow.string())
+        text = compute.replace_with_mask(text, pyarrow.array(other), digits)
     return text
+
+
+@cache
+def _notation_is_known() -> bool:
+    """Whether this pyarrow writes numbers as ``_float_text`` expects; its notation is nowhere promised."""
+    known = {
+        0.0001: "0.0001",
+        -1234.5: "-1234.5",
+        9999999999.5: "9999999999.5",
+        9999999999.0: "9999999999",
+        -0.0: "-0",
+        9.5e-7: "9.5e-7",
+        1e-9: "1e-9",
+        9.5e-10: "9.5e-10",
+        5e-324: "5e-324",
+        1e16: "1e+16",
+        1e300: "1e+300",
+        -np.inf: "-inf",
+    }
+    return list(known.values()) == pyarrow.array(list(known), pyarrow.float64()).cast(pyarrow.string()).to_pylist()
 
 
 def _strings(column: Any) -> Any | None:
