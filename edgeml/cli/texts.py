@@ -191,7 +191,8 @@ def _notation_is_known() -> bool:
         1e300: "1e+300",
         -np.inf: "-inf",
     }
-    return list(known.values()) == pyarrow.array(list(known), pyarrow.float64()).cast(pyarrow.string()).to_pylist()
+    found: list[str] = pyarrow.array(list(known), pyarrow.float64()).cast(pyarrow.string()).to_pylist()
+    return found == list(known.values())
 
 
 def _strings(column: Any) -> Any | None:
