@@ -135,6 +135,8 @@ def cell(column):
 @example(b"f,i,b,s,g,u\n0x1,0x1F,1,a,1,\n", ())
 @example(b'f,i,b,s,g,u\n1,1,1,"a\nb",1,"c\n\nd"\n1,1,1,"a""b",1,""\n', ("s", "u"))
 @example(b'f,i,b,s,g,u\n1,1,1,a"b,1,\n1,1,1,"a\n",1,\n', ())
+@example(b"f,i,b,s,g,u\n1,1,1,a,1,\n1,1,1,\xff,1,\n", ())
+@example(b"f,i,b,s,g,u\n1,1,1,a,1,\n1,1,1,a,1,\xed\xa0\x80\n", ())
 @example(b"f,i,b,s,g,u\n" + b"\n" * 200 + b"1,1,1,a,1,\n", ())
 @example(b"f,i,b,s,g,u\rn1,1,1,a,1,\r", ())
 @example(b"f,i,b,s,g,u\n" + b"1,1,1,a,1,\n" * 9 + b'1,1,1,"a,1,\n' + b"1,1,1,a,1,\n" * 9, ())
@@ -177,12 +179,13 @@ def test_good_blocks_take_the_fast_way(tmp_path, monkeypatch):
     from edgeml.cli import data
 
     path = tmp_path / "rows.csv"
-    path.write_bytes(b"f,i,b,s,g,u\n" + b'1,1,1,"a\n""b""",NA,?\n\n0.1,3.0,TRUE,,+1,x\r\n' * 500)
+    path.write_bytes(b"f,i,b,s,g,u\n" + b'1,1,1,"a\n\n\n\n\n\n\n\n\n""b""",NA,?\n\n0.1,3.0,TRUE,,+1,x\r\n' * 50)
     monkeypatch.setattr(batches, "_SMALL_BYTES", 64)
     expected = outcome(path, "slow", monkeypatch)
     monkeypatch.setattr(data, "csv_rows", None)
     monkeypatch.setattr(batches, "csv_rows", None)  # neither is asked
-    assert outcome(path, "fast", monkeypatch, 256) == expected
+    for block in range(128, 256, 9):  # a block may end anywhere, within quotes too
+        assert outcome(path, "fast", monkeypatch, block) == expected
 
 
 def test_numbers_are_rounded_correctly(tmp_path, monkeypatch):
