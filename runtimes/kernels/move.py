@@ -105,6 +105,8 @@ def constant(e: Encoder, node: Node, value: int) -> None:
 
 @encodes("Concat")
 def concat(e: Encoder, node: Node, value: int) -> None:
+    if e.alias_inputs(value, node.inputs):
+        return
     out, at = e.allocate(value), 0
     for part in node.inputs:
         x = e.register(part)
