@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 from edgeml import fast
 from edgeml.cli.columns import Plan, make_plan
 from edgeml.cli.csv_blocks import Rest, blocks, header_end, is_plain, lines_of, read_full
-from edgeml.cli.data import check_header, csv_rows, json_lines, utf8_only
+from edgeml.cli.data import csv_rows, json_lines, parquet_errors, parquet_names, utf8_only
 from edgeml.cli.source import PARQUET, SEPARATORS, Done, Joined, input_format, open_bytes
 from edgeml.errors import InputError
 from edgeml.schema import Schema
@@ -149,15 +148,15 @@ class Reader:
         files = []
         for path in _parts(self.path):
             path.open("rb").close()  # for Python's own error where it cannot be read
-            with _parquet_errors(path):
+            with parquet_errors(path):
                 files.append((path, parquet.read_metadata(path)))
         total, read = sum(facts.num_rows for _, facts in files), 0
         for path, facts in files:
-            plan = self._plan(_names(path, facts.schema.to_arrow_schema()))
+            plan = self._plan(parquet_names(path, facts.schema.to_arrow_schema()))
             options = {"metadata": facts, "pre_buffer": False, "buffer_size": _COLUMN_BYTES}
             first = 1
             with (
-                _parquet_errors(path),
+                parquet_errors(path),
                 parquet.ParquetFile(path, read_dictionary=_dictionaries(plan, facts), **options) as file,
             ):
                 # The columns are asked for even if there are none: a batch of no columns would end at each row group.
@@ -182,14 +181,6 @@ def _parts(path: Path) -> list[Path]:
     return parts
 
 
-def _names(path: Path, schema: Any) -> list[str]:
-    """The columns of a Parquet file without a frame's index, which pandas stores as a column of a name of its own."""
-    index = (schema.pandas_metadata or {}).get("index_columns", [])
-    names = [name for name in schema.names if name not in index]
-    check_header(path, names)
-    return names
-
-
 def _dictionaries(plan: Plan, facts: Any) -> list[str]:
     """String columns that are stored as codes everywhere: read so, they stay codes for the model.
 
@@ -200,16 +191,6 @@ def _dictionaries(plan: Plan, facts: Any) -> list[str]:
         chunks = [facts.row_group(group).column(at) for at in range(facts.num_columns)]
         wanted &= {c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page}
     return sorted(wanted)
-
-
-@contextmanager
-def _parquet_errors(path: Path) -> Iterator[None]:
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}", "check that it is complete") from None
 
 
 def _header(head: bytes, separator: str) -> tuple[list[str], int]:

@@ -26,15 +26,12 @@ from edgeml.schema import Schema
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a file: columns by name, in the file's order. ``done`` is the fraction of the file read so
-    far.
+    """Some rows of a file: columns by name, in the file's order.
 
-    ``first`` is the number of its first row, from 1 for the first below the header.
+    ``first`` is the number of the first row, from 1 for the first below the header.
     """
 
     columns: dict[str, Any]
-    rows: int
-    done: float
     where: str = "row"
     first: int = 1
     text: bool = False  # cells are the text of a CSV file
@@ -73,14 +70,24 @@ def read_frame(path: Path, drop: Sequence[str] = (), dtypes: Mapping[str, str] |
 
 
 def read_batches(path: Path, rows: int) -> Iterator[Batch]:
-    """A text file in batches of at most ``rows`` rows. Raises InputError naming the line that is wrong."""
-    suffix = input_format(path)
-    with open_bytes(path) as (raw, done), TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+    """The file in batches of at most ``rows`` rows, every column. Raises InputError naming the line that is wrong."""
+    suffix, where = input_format(path), f"{path} row"
+    if suffix in PARQUET:
+        from pyarrow import parquet
+
+        first = 1
+        with path.open("rb") as raw, parquet_errors(path), parquet.ParquetFile(raw) as file:
+            names = parquet_names(path, file.schema_arrow)
+            for batch in file.iter_batches(batch_size=min(rows, 1 << 20)):
+                yield Batch({name: batch.column(name) for name in names}, where, first)
+                first += batch.num_rows
+        return
+    with open_bytes(path) as (stream, _), TextIOWrapper(stream, "utf-8-sig", newline="") as text:
         separator = SEPARATORS.get(suffix)
         reader = json_lines(path, text, rows) if separator is None else csv_rows(path, text, rows, separator)
         with utf8_only(path):
-            for columns, count, first in reader:
-                yield Batch(columns, count, done() or 0.0, f"{path} row", first, separator is not None)
+            for columns, _, first in reader:
+                yield Batch(columns, where, first, separator is not None)
 
 
 def for_model(batch: Batch, schema: Schema, drop: Sequence[str] = ()) -> dict[Any, Any]:
@@ -187,3 +194,22 @@ def json_lines(path: Path, text: Iterable[str], rows: int) -> Iterator[tuple[dic
         names = dict.fromkeys(name for record in records for name in record)
         yield {name: [record.get(name) for record in records] for name in names}, len(records), first
         first += len(records)
+
+
+def parquet_names(path: Path, schema: Any) -> list[str]:
+    """The columns of a Parquet file without a frame's index, which pandas stores as a column of a name of its own."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    names = [name for name in schema.names if name not in index]
+    check_header(path, names)
+    return names
+
+
+@contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turns what Arrow cannot read into an InputError."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}", "check that it is complete") from None

@@ -17,7 +17,7 @@ import click
 from edgeml.cli import options, output
 from edgeml.errors import EmptyInputError, InputError
 
-# Of the sizes from 4k to 256k this and its neighbours are the fastest, and a batch of 20 columns is 10 MB.
+# From 16k to 256k rows take the same time within 10 %, 4k a fifth more; a batch of 20 columns is 10 MB.
 BATCH_ROWS = 65_536
 # Batches that wait at each end. More would only hide longer pauses of a disk.
 _AHEAD = 2

@@ -147,7 +147,7 @@ class JsonLinesWriter:
 def _by_arrow(columns: Mapping[str, Any]) -> bool:
     """Whether lines are joined by Arrow; where that has to be imported first, only for many rows."""
     rows = len(next(iter(columns.values())))
-    there = "pyarrow" in sys.modules or (rows >= _MANY_ROWS and find_spec("pyarrow") is not None)
+    there = sys.modules.get("pyarrow") is not None or (rows >= _MANY_ROWS and find_spec("pyarrow") is not None)
     return there and fast.on("stream")
 
 

@@ -76,3 +76,6 @@ def test_json_lines_and_parquet_frames(tmp_path):
     assert again["b"].isna().tolist() == [False, True, True]
     frame().to_parquet(tmp_path / "t.parquet")
     pd.testing.assert_frame_equal(data_files.read_frame(tmp_path / "t.parquet"), frame())
+    indexed = frame().set_index("town")
+    indexed.to_parquet(tmp_path / "i.parquet")
+    assert list(next(data_files.read_batches(tmp_path / "i.parquet", 10)).columns) == ["age", "visits", "late"]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from edgeml.cli import data as data_files
+from edgeml.cli.batches import Reader
 from edgeml.schema import Column, Schema
 from tests.cli_tools import answers, run
 
@@ -114,7 +115,6 @@ def test_an_array_model_takes_named_columns_by_position(tmp_path):
     schema = Schema("matrix", tuple(Column(f"x{i}", "float64") for i in range(2)))
     path = tmp_path / "rows.csv"
     path.write_text("length,width\n1.5,2\n,4\n")
-    batch = next(data_files.read_batches(path, 10))
-    columns = data_files.for_model(batch, schema)
-    assert list(columns) == [0, 1]
-    np.testing.assert_array_equal(columns[0], [1.5, np.nan])
+    (rows,) = Reader(path, schema)
+    assert list(rows.inputs) == [0, 1]
+    np.testing.assert_array_equal(rows.inputs[0], [1.5, np.nan])

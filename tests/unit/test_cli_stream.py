@@ -17,7 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from edgeml.cli import batches, predict, results
-from edgeml.errors import ColumnTypeError, InputError
+from edgeml.errors import ColumnTypeError
 from tests.cli_tools import frame, run
 
 ROWS = 30_000
@@ -317,5 +317,8 @@ def test_an_array_model_from_a_long_file(tmp_path):
     assert first.inputs[0].to_pylist()[:3] == [1.5, None, 1.5]
 
 
-def test_input_error_keeps_its_type():
-    assert isinstance(predict.at_row(InputError("row 1"), "F", 1), InputError)
+def test_a_device_needs_no_pyarrow_for_text(work, long, expected):
+    code = "import sys; sys.modules['pyarrow'] = None; from edgeml.cli.app import cli; cli(sys.argv[1:])"
+    args = command(work, long / "rows.csv", "--method", "predict_proba", "--keep", "id")[3:]
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    assert done.stdout == expected
