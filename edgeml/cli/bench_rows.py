@@ -89,7 +89,8 @@ def read(bundle: Any, data: Path | None, drop: Sequence[str], most: int) -> Rows
 
 
 def _from_file(schema: Schema, data: Path, drop: Sequence[str], most: int) -> Rows:
-    from edgeml.cli.data import file_format, for_model, read_batches, read_frame
+    from edgeml.cli.data import for_model, read_batches, read_frame
+    from edgeml.cli.source import file_format
     from edgeml.runtimes.frames import read_rows
 
     batch = next(read_batches(data, most), None)

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 CellKind = Literal["float64", "int64", "bool", "string"]
 CELL_KINDS: tuple[CellKind, ...] = ("float64", "int64", "bool", "string")
 
-_MISSING = frozenset(("", "na", "nan", "n/a", "null", "none", "<na>", "#n/a"))
+MISSING = frozenset(("", "na", "nan", "n/a", "null", "none", "<na>", "#n/a"))
 _BOOLS = {"true": True, "false": False}
 _DIGITS = {"1": True, "0": False}
 _PLAIN_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)", re.ASCII)
@@ -37,7 +37,7 @@ _INT64 = range(-(2**63), 2**63)
 
 def infer(cells: Sequence[str]) -> Any:
     """A column of a sample: int64, float64 or bool array, or an object array of str and NaN."""
-    present = [text for cell in cells if (text := cell.strip()).lower() not in _MISSING]
+    present = [text for cell in cells if (text := cell.strip()).lower() not in MISSING]
     complete = len(present) == len(cells)
     if all(map(_PLAIN_REAL.fullmatch, present)):
         if complete and all(map(_PLAIN_INTEGER.fullmatch, present)):
@@ -77,7 +77,8 @@ def parse(
                 "correct the file; an empty cell means missing, which only float64 and string columns can be",
             )
         values.append(value)
-    return np.array(values, dtype=kind)
+    with np.errstate(over="ignore"):  # float32 has an infinity for what is beyond it
+        return np.array(values, dtype=kind)
 
 
 def _strings(cells: Sequence[str], null: object) -> Array:
@@ -88,7 +89,7 @@ def _strings(cells: Sequence[str], null: object) -> Array:
 
 def _real(text: str) -> float | None:
     text = text.strip()
-    if text.lower() in _MISSING:
+    if text.lower() in MISSING:
         return float("nan")
     # float() alone would take 1_000 and Arabic digits.
     return float(text) if _REAL.fullmatch(text) else None

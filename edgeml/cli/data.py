@@ -1,16 +1,16 @@
-"""Data files: CSV, TSV, Parquet and JSON lines, read whole as a sample or in batches for a model.
+"""Data files read whole as a sample, and the cells of text files: CSV, TSV and JSON lines.
 
-A sample becomes a pandas frame, as a pipeline takes it. Batches are dicts of columns for ``Model`` and
-need neither pandas nor the compiler; the model's schema says what the text of a CSV cell means. Used by
-compile, verify, predict and bench.
+A sample becomes a pandas frame, as a pipeline takes it. Text goes through Python's csv and json modules, which say
+exactly what is wrong with a line; batches.py asks here for what its faster ways are not sure of. Used by compile,
+verify, predict and bench.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
@@ -18,40 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.cli.cells import CELL_KINDS, infer, parse
-from edgeml.errors import EmptyInputError, InputError, MissingColumnError, ShapeError
+from edgeml.cli.columns import check_columns, make_plan
+from edgeml.cli.source import PARQUET, SEPARATORS, input_format, open_bytes
+from edgeml.errors import EmptyInputError, InputError, ShapeError
 from edgeml.schema import Schema
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_PARQUET = (".parquet", ".pq")
-_JSON_LINES = (".jsonl", ".ndjson")
-FORMATS = (*_SEPARATORS, *_PARQUET, *_JSON_LINES)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a file: columns by name, in the file's order. ``done`` is the fraction of the file read so
-    far.
+    """Some rows of a file: columns by name, in the file's order.
 
-    ``first`` is the number of its first row, from 1 for the first below the header.
+    ``first`` is the number of the first row, from 1 for the first below the header.
     """
 
     columns: dict[str, Any]
-    rows: int
-    done: float
     where: str = "row"
     first: int = 1
     text: bool = False  # cells are the text of a CSV file
-
-
-def file_format(path: Path) -> str:
-    """The suffix that says what a data file holds. Raises InputError for one that is not known."""
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(
-            f"{path}: a data file ends in {', '.join(FORMATS)}, this one in {suffix or 'nothing'}",
-            "convert or rename it",
-        )
-    return suffix
 
 
 def read_frame(path: Path, drop: Sequence[str] = (), dtypes: Mapping[str, str] | None = None) -> Any:
@@ -61,8 +44,8 @@ def read_frame(path: Path, drop: Sequence[str] = (), dtypes: Mapping[str, str] |
     """
     import pandas as pd
 
-    suffix, wanted = file_format(path), dict(dtypes or {})
-    if suffix in _PARQUET:
+    suffix, wanted = input_format(path), dict(dtypes or {})
+    if suffix in PARQUET:
         path.open("rb").close()  # for Python's own error where it cannot be read
         try:
             frame = pd.read_parquet(path)
@@ -87,55 +70,46 @@ def read_frame(path: Path, drop: Sequence[str] = (), dtypes: Mapping[str, str] |
 
 
 def read_batches(path: Path, rows: int) -> Iterator[Batch]:
-    """The file in batches of at most ``rows`` rows. Raises InputError naming the line that is wrong."""
-    suffix = file_format(path)
-    if suffix in _PARQUET:
-        yield from _parquet(path, rows)
+    """The file in batches of at most ``rows`` rows, every column. Raises InputError naming the line that is wrong."""
+    suffix, where = input_format(path), f"{path} row"
+    if suffix in PARQUET:
+        from pyarrow import parquet
+
+        first = 1
+        with path.open("rb") as raw, parquet_errors(path), parquet.ParquetFile(raw) as file:
+            names = parquet_names(path, file.schema_arrow)
+            for batch in file.iter_batches(batch_size=min(rows, 1 << 20)):
+                yield Batch({name: batch.column(name) for name in names}, where, first)
+                first += batch.num_rows
         return
-    total = max(os.stat(path).st_size, 1)
-    with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-        reader = _json_lines(path, text, rows) if suffix in _JSON_LINES else _csv(path, text, rows, _SEPARATORS[suffix])
-        try:
-            for columns, count, first in reader:
-                yield Batch(
-                    columns,
-                    count,
-                    min(raw.tell() / total, 1.0) if raw.seekable() else 0.0,
-                    f"{path} row",
-                    first,
-                    suffix in _SEPARATORS,
-                )
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path} is not UTF-8 text: {error.reason} at byte {error.start} of a block",
-                "save it as UTF-8",
-            ) from None
+    with open_bytes(path) as (stream, _), TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        separator = SEPARATORS.get(suffix)
+        reader = json_lines(path, text, rows) if separator is None else csv_rows(path, text, rows, separator)
+        with utf8_only(path):
+            for columns, _, first in reader:
+                yield Batch(columns, where, first, separator is not None)
 
 
 def for_model(batch: Batch, schema: Schema, drop: Sequence[str] = ()) -> dict[Any, Any]:
     """Columns of a batch as a model of ``schema`` takes them.
 
-    A model that was fitted without column names takes them by position; the keys are then numbers. Raises
-    MissingColumnError for a column of ``drop`` that is not there, ColumnTypeError for text that is not of its
+    Raises MissingColumnError for a column of ``drop`` that is not there, ColumnTypeError for text that is not of its
     kind.
     """
-    check_columns(batch.columns, drop)
-    columns = {name: cells for name, cells in batch.columns.items() if name not in drop}
-    names = list(columns)
-    unnamed = schema.form == "matrix" or schema.names == tuple(f"x{i}" for i in range(len(schema.names)))
-    by_position = unnamed and set(names) != set(schema.names) and len(names) == len(schema.names)
-    known = dict(zip(names, schema.columns, strict=True)) if by_position else {c.name: c for c in schema.columns}
-    for name in names:
-        column = known.get(name)
-        if column is None or (not column.used and schema.form == "columns"):
-            continue
-        null = None if column.null == "none" else float("nan")
-        cells = columns[name]
-        if batch.text:
-            columns[name] = parse(cells, column.kind, name, null=null, where=batch.where, first=batch.first)
-        elif column.kind == "string" and isinstance(cells, list):
-            columns[name] = [null if cell is None else cell for cell in cells]  # JSON has one word for missing
-    return dict(enumerate(columns.values())) if by_position else columns
+    plan = make_plan(list(batch.columns), schema, drop=drop)
+    return plan.of_cells(batch.columns, batch.where, batch.first, batch.text)
+
+
+@contextmanager
+def utf8_only(path: Path) -> Iterator[None]:
+    """Turns the codec's error within the block into ours."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start} of a block",
+            "save it as UTF-8",
+        ) from None
 
 
 def parse_dtypes(pairs: Sequence[str]) -> dict[str, str]:
@@ -149,27 +123,27 @@ def parse_dtypes(pairs: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def check_columns(present: Any, wanted: Sequence[str], path: Path | None = None) -> None:
-    """Raise MissingColumnError unless every name of ``wanted`` is there."""
-    for name in wanted:
-        if name not in present:
-            shown = ", ".join(repr(str(n)) for n in list(present)[:8])
-            more = f", … ({len(present)} in all)" if len(present) > 8 else ""
-            raise MissingColumnError(f"{path or 'the file'} has no column {name!r}", f"it has: {shown}{more}")
+def csv_rows(
+    path: Path,
+    text: Iterable[str],
+    rows: int,
+    separator: str,
+    header: Sequence[str] = (),
+    first: int = 1,
+    lines: int = 0,
+) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Columns of at most ``rows`` cells, their number, and the number of the first row.
 
-
-def _csv(path: Path, text: TextIOWrapper, rows: int, separator: str) -> Iterator[tuple[dict[str, Any], int, int]]:
+    ``text`` begins with the header, unless ``header`` is given; then ``first`` and ``lines`` say how many rows and
+    lines were in front of it. Raises EmptyInputError, ShapeError or InputError.
+    """
     reader = csv.reader(text, delimiter=separator, strict=True)
     try:
-        header = next(reader, None)
-        if not header or not any(header):
-            raise EmptyInputError(f"{path} is empty", "its first line must name the columns")
-        if len(set(header)) < len(header):
-            twice = next(name for at, name in enumerate(header) if name in header[:at])
-            raise InputError(f"{path}: two columns are called {twice!r}", "rename or drop one of them")
+        if not header:
+            header = next(reader, [])
+            check_header(path, header)
         # A blank line is no row, unless one empty cell is all a row has.
         filled = (row or [""] for row in reader if row or len(header) == 1)
-        first = 1
         while block := list(islice(filled, rows)):
             for at, row in enumerate(block):
                 if len(row) != len(header):
@@ -180,10 +154,22 @@ def _csv(path: Path, text: TextIOWrapper, rows: int, separator: str) -> Iterator
             yield dict(zip(header, map(list, zip(*block, strict=True)), strict=True)), len(block), first
             first += len(block)
     except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}", "check the quotes and the separator") from None
+        raise InputError(
+            f"{path} line {lines + reader.line_num}: {error}", "check the quotes and the separator"
+        ) from None
 
 
-def _json_lines(path: Path, text: TextIOWrapper, rows: int) -> Iterator[tuple[dict[str, Any], int, int]]:
+def check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise EmptyInputError or InputError unless the names are there and differ."""
+    if not any(header):
+        raise EmptyInputError(f"{path} is empty", "its first line must name the columns")
+    if len(set(header)) < len(header):
+        twice = next(name for at, name in enumerate(header) if name in header[:at])
+        raise InputError(f"{path}: two columns are called {twice!r}", "rename or drop one of them")
+
+
+def json_lines(path: Path, text: Iterable[str], rows: int) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """As ``csv_rows``, from a JSON object a line; a key that a row lacks is None there. Raises InputError."""
     lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
     first = 1
     while True:
@@ -210,18 +196,20 @@ def _json_lines(path: Path, text: TextIOWrapper, rows: int) -> Iterator[tuple[di
         first += len(records)
 
 
-def _parquet(path: Path, rows: int) -> Iterator[Batch]:
+def parquet_names(path: Path, schema: Any) -> list[str]:
+    """The columns of a Parquet file without a frame's index, which pandas stores as a column of a name of its own."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    names = [name for name in schema.names if name not in index]
+    check_header(path, names)
+    return names
+
+
+@contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turns what Arrow cannot read into an InputError."""
     import pyarrow
-    from pyarrow import parquet
 
     try:
-        with path.open("rb") as raw, parquet.ParquetFile(raw) as file:
-            total, done = max(file.metadata.num_rows, 1), 0
-            # A frame's index, which pandas stores as a column of a name of its own.
-            index = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
-            for batch in file.iter_batches(batch_size=min(rows, 1 << 20)):
-                columns = {n: batch.column(at) for at, n in enumerate(batch.schema.names) if n not in index}
-                yield Batch(columns, batch.num_rows, (done + batch.num_rows) / total, f"{path} row", done + 1)
-                done += batch.num_rows
-    except pyarrow.ArrowException as error:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}", "check that it is complete") from None

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from edgeml.cli import data as data_files
+from edgeml.cli.batches import Reader
 from edgeml.schema import Column, Schema
 from tests.cli_tools import answers, run
 
@@ -49,14 +50,12 @@ def test_predict_prints_csv_or_json_lines(work):
     assert [json.loads(line)["predict"] for line in lines] == [int(v) for v in done.stdout.splitlines()[1:]]
 
 
-def test_predict_goes_in_batches(work, tmp_path, monkeypatch):
-    import edgeml.cli.predict as predict
-
+def test_predict_goes_in_batches(work, tmp_path):
     whole = run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout
-    monkeypatch.setattr(predict, "BATCH_ROWS", 7)
-    assert run("predict", work / "model.edgeml", work / "test.csv", "--method", "predict_proba").stdout == whole
+    args = ("predict", work / "model.edgeml", work / "test.csv", "--batch-rows", 7)
+    assert run(*args, "--method", "predict_proba").stdout == whole
     out = tmp_path / "a.parquet"
-    report = json.loads(run("predict", work / "model.edgeml", work / "test.csv", "-o", out, "--json").stdout)
+    report = json.loads(run(*args, "-o", out, "--json").stdout)
     assert report["rows"] == 50
     assert len(pd.read_parquet(out)) == 50
 
@@ -116,7 +115,6 @@ def test_an_array_model_takes_named_columns_by_position(tmp_path):
     schema = Schema("matrix", tuple(Column(f"x{i}", "float64") for i in range(2)))
     path = tmp_path / "rows.csv"
     path.write_text("length,width\n1.5,2\n,4\n")
-    batch = next(data_files.read_batches(path, 10))
-    columns = data_files.for_model(batch, schema)
-    assert list(columns) == [0, 1]
-    np.testing.assert_array_equal(columns[0], [1.5, np.nan])
+    (rows,) = Reader(path, schema)
+    assert list(rows.inputs) == [0, 1]
+    np.testing.assert_array_equal(rows.inputs[0], [1.5, np.nan])
