@@ -23,6 +23,7 @@ from edgeml.ir.ops_ml import non_finite_error, require_error
 from edgeml.ir.table import Array, numpy_dtype
 from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
+from edgeml.runtimes.text_table import TextPort
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,8 @@ ROWS_PER_THREAD = 512
 
 class Executor(Protocol):
     def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings.
+        """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings;
+        the kernels take a ``TextPort`` for a column of codes too, for all of them or for none.
 
         Raises InputError where the program refuses a row; of several such rows it names one.
         """
@@ -97,19 +99,26 @@ class KernelExecutor:
         # The plan of everything puts all constants in place; later plans share them.
         plan_one(program, tuple(program.outputs), self._constants, range(len(program.inputs)))
         self.constants = self._constants.freeze()
-        self._plans: dict[tuple[str, ...], tuple[Plan, list[Workspace]]] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Plan, list[Workspace]]] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        plan, spaces = self._plan(tuple(methods))
-        inputs = [np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs]
+        texts = {name: x for name, x in columns.items() if isinstance(x, TextPort)}
+        plan, spaces = self._plan(tuple(methods), frozenset(texts))
+        inputs = [
+            texts.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs
+        ]
         if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
             raise ProgramError(f"columns of another length than {rows} rows")
         results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
-        ports = np.array(
-            [address(x) for x in inputs] + [address(x) for m in plan.outputs for x in results[m]], dtype=np.uintp
-        )
+        places = [0 if isinstance(x, TextPort) else address(x) for x in inputs]
+        places += [address(x) for m in plan.outputs for x in results[m]]
+        # The addresses that descriptions of strings speak of come behind the plan's own ports.
+        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, TextPort)}
+        for at, description in descriptions.items():
+            places[at] = address(description)
+        ports = np.array(places, dtype=np.uintp)
         parts = self._parts(rows)
         if len(parts) == 1:
             errors = [self._call(plan, spaces, ports, *parts[0])]
@@ -132,11 +141,12 @@ class KernelExecutor:
         """The plan of single rows for one method; the caller runs it."""
         return plan_one(self.program, (method,), self._constants, order)
 
-    def _plan(self, methods: tuple[str, ...]) -> tuple[Plan, list[Workspace]]:
+    def _plan(self, methods: tuple[str, ...], texts: frozenset[str]) -> tuple[Plan, list[Workspace]]:
+        key = methods, texts
         with self._lock:
-            if methods not in self._plans:
-                self._plans[methods] = plan_blocks(self.program, methods, self._constants), []
-            return self._plans[methods]
+            if key not in self._plans:
+                self._plans[key] = plan_blocks(self.program, methods, self._constants, texts), []
+            return self._plans[key]
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:
         """Run rows [start, end); the error where a row is refused."""

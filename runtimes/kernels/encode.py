@@ -7,7 +7,7 @@ plan for blocks of rows and one for single rows, whose values the caller writes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -165,14 +165,17 @@ class Encoder:
         constants: Constants,
         block: int,
         order: Sequence[int] | None = None,
+        texts: Set[str] = frozenset(),
     ) -> None:
         """``block`` is the most rows a block has, a power of two; with 1 the plan is for single rows, and
-        ``order`` says how the inputs lie in scratch.
+        ``order`` says how the inputs lie in scratch. The ports of ``texts``, inputs that are codes, are descriptions
+        of string columns (text.py) instead.
         """
         self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
         self._program = program
         self._methods = methods
         self._order = range(len(program.inputs)) if order is None else order
+        self._texts = texts
         self._at = -1
         self._constants = constants
         self.block = block
@@ -341,6 +344,9 @@ class Encoder:
             if register.dtype == "float32":
                 self.emit("exact32", register.offset, register.step, register.width)
             return register
+        if value < len(self._program.inputs) and self._program.inputs[value].name in self._texts:
+            self.emit("load_text", port, register.offset)
+            return register
         name = {"float32": "load32", "bool": "load8"}.get(register.dtype, "load64")
         self.emit(name, port, 0, register.width, register.width, register.offset, register.step)
         return register
@@ -366,14 +372,16 @@ def block_for(cells_a_row: int) -> int:
     return min(1 << (most.bit_length() - 1), MAX_BLOCK)
 
 
-def plan_blocks(program: Program, methods: Sequence[str], constants: Constants) -> Plan:
-    """The plan for blocks of as many rows as fit the cache."""
+def plan_blocks(
+    program: Program, methods: Sequence[str], constants: Constants, texts: Set[str] = frozenset()
+) -> Plan:
+    """The plan for blocks of as many rows as fit the cache; see ``Encoder`` for ``texts``."""
     block = block_for(Encoder(program, methods, constants, 1).plan().cells)
-    plan = Encoder(program, methods, constants, block).plan()
+    plan = Encoder(program, methods, constants, block, texts=texts).plan()
     # A single row needs room for lanes that a block shares among its rows.
     while block < MAX_BLOCK and 2 * plan.cells <= SCRATCH_CELLS:
         block *= 2
-        plan = Encoder(program, methods, constants, block).plan()
+        plan = Encoder(program, methods, constants, block, texts=texts).plan()
     return plan
 
 

@@ -35,6 +35,7 @@ VIEWS = {
     "p64": "int64**",  # ports: addresses of input and output arrays of 8-byte elements
     "p32": "float32**",
     "p8": "uint8**",
+    "pi": "int32**",
     "first": "int64",  # row of the call that the block starts with
     "n": "int64",  # rows in the block
 }
@@ -42,6 +43,7 @@ VIEWS = {
 # Modules with kernels, in the order of compilation. A new file is entered here.
 MODULES = (
     "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_codes", "trees", "checks", "counting",
+    "text",
 )  # fmt: skip
 
 
