@@ -105,7 +105,7 @@ def chunks_of(column: Any) -> list[Chunk] | None:
     kinds = _Owned(_Schema())
     if stream.get_schema(stream, kinds.struct):
         return None
-    chunks = []
+    chunks: list[Chunk] = []
     while True:
         array = _Owned(_Array())
         if stream.get_next(stream, array.struct):

@@ -166,7 +166,7 @@ def _from_polars(series: Any, name: str, null: float | None) -> Array:
         return np.full(len(series), null, dtype=object)
     if dtype not in _POLARS_STRINGS and dtype not in _POLARS_NUMBERS:
         refuse_type(name, str(series.dtype))
-    values = series.to_numpy()
+    values: Array = series.to_numpy()
     if dtype.startswith("Float") or not series.null_count():
         return values  # a null of a float column is NaN already
     nulls = series.is_null().to_numpy()

@@ -72,9 +72,7 @@ class NativeEngine:
         """What codes string columns in their buffers; None where they have to come as objects."""
         return self._kernels.library if self._kernels is not None and fast.on("text") else None
 
-    def run(
-        self, columns: Mapping[str, Array | TextColumn], rows: int, methods: Sequence[str]
-    ) -> dict[str, Array]:
+    def run(self, columns: Mapping[str, Array | TextColumn], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
         new: dict[str, int] = {}
         codes = self._texts.encode(columns, new)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -35,7 +35,7 @@ ROWS_PER_THREAD = 512
 
 
 class Executor(Protocol):
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
         """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings;
         the kernels take a ``TextPort`` for a column of codes too, for all of them or for none.
 
@@ -56,7 +56,7 @@ class NumpyExecutor:
             for name, value in zip(self._names[method], output.values, strict=True)
         )
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
         results = interpreter.run(self._program, columns, [name for m in methods for name in self._names[m]])
         return {
             m: [np.broadcast_to(results[name], (rows, results[name].shape[1])) for name in self._names[m]]
@@ -103,7 +103,7 @@ class KernelExecutor:
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
         texts = {name: x for name, x in columns.items() if isinstance(x, TextPort)}
         plan, spaces = self._plan(tuple(methods), frozenset(texts))
         inputs = [

@@ -97,7 +97,7 @@ class Recording:
 
     # --- counting
     def _count(
-        self, method: str, kind: str, columns: Mapping[str, Array], rows: int, answer: Array, nanoseconds: int
+        self, method: str, kind: str, columns: Mapping[str, Any], rows: int, answer: Array, nanoseconds: int
     ) -> None:
         try:
             if self._counts.add(method, kind, columns, rows, answer, nanoseconds):
@@ -121,7 +121,7 @@ class Recording:
 
         return sampled
 
-    def _row(self, columns: Mapping[str, Array], at: int) -> dict[str, Any]:
+    def _row(self, columns: Mapping[str, Any], at: int) -> dict[str, Any]:
         """Row ``at`` as Python values by column name."""
         if self._schema.form == "matrix":
             cells = columns[MATRIX][at].tolist()

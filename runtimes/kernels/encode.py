@@ -372,9 +372,7 @@ def block_for(cells_a_row: int) -> int:
     return min(1 << (most.bit_length() - 1), MAX_BLOCK)
 
 
-def plan_blocks(
-    program: Program, methods: Sequence[str], constants: Constants, texts: Set[str] = frozenset()
-) -> Plan:
+def plan_blocks(program: Program, methods: Sequence[str], constants: Constants, texts: Set[str] = frozenset()) -> Plan:
     """The plan for blocks of as many rows as fit the cache; see ``Encoder`` for ``texts``."""
     block = block_for(Encoder(program, methods, constants, 1).plan().cells)
     plan = Encoder(program, methods, constants, block, texts=texts).plan()

@@ -69,7 +69,8 @@ def entry_text(kernels: Sequence[Kernel], identity: str) -> str:
     source = {
         "words": "ptr %words", "f": "ptr %scratch", "i": "ptr %scratch", "h": "ptr %scratch",
         "cf": "ptr %constants", "ci": "ptr %constants", "c32": "ptr %constants",
-        "p64": "ptr %ports", "p32": "ptr %ports", "p8": "ptr %ports", "pi": "ptr %ports", "first": "i64 %first", "n": "i64 %n",
+        "p64": "ptr %ports", "p32": "ptr %ports", "p8": "ptr %ports", "pi": "ptr %ports",
+        "first": "i64 %first", "n": "i64 %n",
     }  # fmt: skip
     arguments = ", ".join(source[view] for view in VIEW_ORDER)
     fields = "\n".join(

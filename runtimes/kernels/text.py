@@ -96,7 +96,7 @@ def hash_of(b: Any, at: Any, length: Any, first: Any, last: Any) -> Any:
 
 def same_middle(b: Any, at: Any, pool: Any, start: Any, length: Any) -> Any:
     """Whether two strings of one length, above 16, agree between their first and last eight bytes."""
-    for k in range(8, length - 8, 8):
+    for k in range(8, length - 8, 8):  # noqa: SIM110  # Numba has no all()
         if word(b, at + k) != word(pool, start + k):
             return False
     return True
@@ -111,9 +111,9 @@ def code_of(b: Any, at: Any, length: Any, limit: Any, table: Any, pool: Any, mas
     slot = hash_of(b, at, length, first, last) & mask
     while table[slot * SLOT + 2] != EMPTY:
         found = table[slot * SLOT + 2]
-        if table[slot * SLOT] == first and table[slot * SLOT + 1] == last and (found & LOW) == length:
-            if length <= 16 or same_middle(b, at, pool, table[slot * SLOT + 3], length):
-                return found >> 32
+        ends = table[slot * SLOT] == first and table[slot * SLOT + 1] == last and (found & LOW) == length
+        if ends and (length <= 16 or same_middle(b, at, pool, table[slot * SLOT + 3], length)):
+            return found >> 32
         slot = (slot + 1) & mask
     return none
 
@@ -167,16 +167,12 @@ def load_text(words: Any, i: Any, p64: Any, p8: Any, pi: Any, first: Any, n: Any
             offsets32, data = pi[a], p8[b]
             for r in range(row, stop):
                 at = offsets32[r + shift]
-                i[to + r] = code_of(
-                    data, at, offsets32[r + shift + 1] - at, limit, table, pool, mask, longest, none
-                )
+                i[to + r] = code_of(data, at, offsets32[r + shift + 1] - at, limit, table, pool, mask, longest, none)
         elif kind == OFFSETS64:
             offsets64, data = p64[a], p8[b]
             for r in range(row, stop):
                 at = offsets64[r + shift]
-                i[to + r] = code_of(
-                    data, at, offsets64[r + shift + 1] - at, limit, table, pool, mask, longest, none
-                )
+                i[to + r] = code_of(data, at, offsets64[r + shift + 1] - at, limit, table, pool, mask, longest, none)
         elif kind == VIEWS:
             views, inside = pi[a], p8[a]
             nulls = p8[valid if valid >= 0 else a]
@@ -186,9 +182,7 @@ def load_text(words: Any, i: Any, p64: Any, p8: Any, pi: Any, first: Any, n: Any
                 if valid >= 0 and (nulls[k >> 3] >> (k & 7)) & 1 == 0:
                     i[to + r] = null  # such a view may say anything
                 elif length <= INLINE:
-                    i[to + r] = code_of(
-                        inside, 16 * k + 4, length, 16 * k + 16, table, pool, mask, longest, none
-                    )
+                    i[to + r] = code_of(inside, 16 * k + 4, length, 16 * k + 16, table, pool, mask, longest, none)
                 elif length > longest:
                     i[to + r] = none  # its buffer is not even looked for
                 else:
