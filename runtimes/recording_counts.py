@@ -135,7 +135,8 @@ class Counts:
         self, method: str, kind: str, columns: Mapping[str, Any], rows: int, answer: Array, nanoseconds: int
     ) -> bool:
         """Count one call: ``rows`` rows of ``columns``, as ``read_columns`` gives them, and what ``method`` returned
-        for them. ``kind`` is "one" or "batch". True when the rows are enough. It counts all or, when it raises, nothing.
+        for them. ``kind`` is "one" or "batch". True when the rows are enough. It counts all or, when it raises,
+        nothing.
         """
         answer = np.asarray(answer)
         if len(answer) != rows:

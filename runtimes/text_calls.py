@@ -27,18 +27,23 @@ def _number(kernel: str) -> int:
 
 
 def run(
-    library: Library, instructions: Sequence[tuple[str, Sequence[int]]], ports: Sequence[int], rows: int, block: int
+    library: Library,
+    instructions: Sequence[tuple[str, Sequence[int]]],
+    ports: Sequence[int],
+    rows: int,
+    block: int,
+    scratch: int = 0,
 ) -> bool:
     """Run (kernel, words) on ``rows`` rows in blocks. ``ports`` are addresses that the caller keeps alive.
 
-    One cell of scratch for each row of a block lies at 0. False when a kernel refuses a row.
+    ``scratch`` is how many cells of it there are. False when a kernel refuses a row.
     """
     words = [w for kernel, operands in instructions for w in (_number(kernel), len(operands), 0, *operands)]
     code = np.array([*words, -1], dtype=np.int64)
     addresses = np.array(ports, dtype=np.uintp)
-    scratch = aligned(block if block < rows else 1)
+    memory = aligned(scratch)
     call = aligned(len(Call))
-    call[:7] = address(code), 0, address(addresses), address(scratch), 0, rows, block
+    call[:7] = address(code), 0, address(addresses), address(memory), 0, rows, block
     return not library.run_blocks(ctypes.c_void_p(address(call)))
 
 

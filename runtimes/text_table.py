@@ -61,7 +61,7 @@ class TextTable:
         description = port.describe(ports)
         ports[0] = address(description)
         instructions = [("load_text", (0, 0)), ("store64", (1, 0, 1, 1, 0, 1, 1))]
-        run(self._library, instructions, ports, column.rows, min(_BLOCK, max(column.rows, 1)))
+        run(self._library, instructions, ports, column.rows, _BLOCK, scratch=_BLOCK)
         return result
 
     def of_values(self, values: Piece | Sequence[Any], missing: float | None) -> Array:
