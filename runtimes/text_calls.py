@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -53,9 +54,9 @@ def address(array: Array) -> int:
     return result
 
 
-def intern(cells: Array, library: Library) -> tuple[Array, Array] | None:
-    """For an array of objects: which of its different objects each cell is, int32 (rows,), and the rows where these
-    appear first. None when they are too many. Needs addresses of 8 bytes.
+def intern(cells: Array, library: Library) -> tuple[Array, list[Any]] | None:
+    """For an array of objects: which of its different objects each cell is, int32 (rows,), and these. None when they
+    are too many. Needs addresses of 8 bytes.
     """
     rows = len(cells)
     most = min(MOST_OBJECTS, rows // 4)
@@ -65,4 +66,4 @@ def intern(cells: Array, library: Library) -> tuple[Array, Array] | None:
     ports = [address(x) for x in (cells, numbers, first, table, count)]
     if not run(library, [("intern", (0, 1, 2, 3, slots - 1, most, 4))], ports, rows, rows):
         return None
-    return numbers, first[: count[0]]
+    return numbers, [cells[at] for at in first[: count[0]].tolist()]

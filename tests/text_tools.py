@@ -80,6 +80,9 @@ IN_BUFFERS = {
     "pandas category of objects": lambda cells: pd.Series(objects(cells), dtype=object).astype("category"),
     "pandas categorical index": lambda cells: pd.CategoricalIndex(cells),
     "pandas str, sliced": lambda cells: pd.Series(["x", None, "y", *cells], dtype="str").iloc[3:],
+    "pandas str, labelled by numbers": lambda cells: pd.Series(
+        cells, index=np.arange(len(cells))[::-1] / 2, dtype="str"
+    ),
     "pandas str, concatenated": lambda cells: pd.concat(
         [pd.Series(part, dtype="str") for part in _chunks(cells)], ignore_index=True
     ),
