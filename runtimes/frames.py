@@ -277,7 +277,7 @@ def _records(X: Sequence[Any]) -> _Table:
 def _places(table: _Table, schema: Schema) -> list[int]:
     """For each column of the schema its place in the table; -1 for an unused one that is absent."""
     names, expected = table.names, schema.names
-    if names == expected and schema.form == "columns":
+    if names is not None and tuple(names) == expected and schema.form == "columns":
         return list(range(table.width))
     if names is None:
         if table.width != len(expected):
