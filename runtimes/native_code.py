@@ -23,6 +23,7 @@ from edgeml.ir.ops_ml import non_finite_error, require_error
 from edgeml.ir.table import Array, numpy_dtype
 from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
+from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.text_table import TextPort
 
 if TYPE_CHECKING:
@@ -80,12 +81,6 @@ class Workspace:
         call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants), address(scratch)
         call[[Call.START, Call.END, Call.BLOCK]] = 0, 1, plan.block
         return cls(scratch, call, ctypes.c_void_p(address(call)))
-
-
-def address(array: Array) -> int:
-    """Of the first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
 
 
 class KernelExecutor:

@@ -23,7 +23,7 @@ from edgeml.profile import bin_counts
 from edgeml.runtimes.kernels.encode import aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.native_code import address
+from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.recording_plans import BatchPlan, Plans, RowPlan
 from edgeml.runtimes.text_column import TextColumn
 from edgeml.runtimes.text_table import TextTable

@@ -16,6 +16,7 @@ from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.encode import aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
+from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.kernels.registry import load_all
 
 # More different objects than these, or than one in four, are not worth numbering: a slot takes 16 bytes of cache.
@@ -46,12 +47,6 @@ def run(
     call = aligned(len(Call))
     call[:7] = address(code), 0, address(addresses), address(memory), 0, rows, block
     return not library.run_blocks(ctypes.c_void_p(address(call)))
-
-
-def address(array: Array) -> int:
-    """Of the first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
 
 
 def intern(cells: Array, library: Library) -> tuple[Array, list[Any]] | None:

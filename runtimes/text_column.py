@@ -23,6 +23,7 @@ from edgeml.errors import ColumnTypeError
 from edgeml.runtimes import arrow
 from edgeml.runtimes.cells import Array, convert, is_from, to_array
 from edgeml.runtimes.kernels.library import Library
+from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.text_calls import intern
 
 _NAN = float("nan")
@@ -186,5 +187,4 @@ def _numbered(cells: Sequence[Any]) -> tuple[Array, Sequence[Any]]:
 
 def indexed(numbers: Array, values: Sequence[Any]) -> Piece:
     """Indices of cells, in an array of integers."""
-    address = numbers.__array_interface__["data"][0]
-    return Piece(len(numbers), 0, "", (0, address), numbers, 0, numbers.dtype.itemsize, values)
+    return Piece(len(numbers), 0, "", (0, address(numbers)), numbers, 0, numbers.dtype.itemsize, values)
