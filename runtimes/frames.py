@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
+from edgeml.runtimes.number_column import NumberColumn, number_column
 from edgeml.runtimes.text_column import TextColumn, text_column
 from edgeml.schema import MATRIX, Kind, Schema
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgeml.runtimes.kernels.library import Library
 
 _NAN = float("nan")
+Cells = Array | TextColumn | NumberColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ def read_rows(X: Any, schema: Schema) -> tuple[dict[str, Array], int]:
     return cast("dict[str, Array]", columns), rows
 
 
-def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[str, Array | TextColumn], int]:
-    """As ``read_rows``; columns of strings stay as they lie in memory where ``library`` can code them so.
+def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[str, Cells], int]:
+    """As ``read_rows``; columns of strings, and of numbers with nulls, stay as they lie in memory where ``library``
+    reads them so.
 
     Raises as ``read_rows`` does.
     """
@@ -68,7 +71,7 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
     block = table.block
     if block is not None and block.dtype.kind in "fiub" and not block.flags.f_contiguous:
         block = np.asfortranarray(block)  # one pass now instead of a strided one for every column
-    columns: dict[str, Array | TextColumn] = {}
+    columns: dict[str, Cells] = {}
     for column, place in zip(schema.columns, places, strict=True):
         if not column.used:
             continue
@@ -89,6 +92,12 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
             _check_length(len(cells), column.name, table)
             columns[column.name] = cells
             continue
+        elif kind == "float64" and library is not None and block is None:
+            numbers = number_column(cells, column.name)
+            if numbers is not None:
+                _check_length(numbers.rows, column.name, table)
+                columns[column.name] = numbers
+                continue
         raw = to_array(cells, column.name, null)
         _check_length(len(raw), column.name, table)
         columns[column.name] = np.ascontiguousarray(convert(raw, kind, (column.name,), null))

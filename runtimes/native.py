@@ -30,7 +30,7 @@ from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.native_code import Executor, KernelExecutor, NumpyExecutor
 from edgeml.runtimes.native_row import row_function
 from edgeml.runtimes.native_text import TextCodes
-from edgeml.runtimes.text_column import TextColumn
+from edgeml.runtimes.number_column import NumberColumn, NumberPort
 from edgeml.schema import Schema
 
 PROGRAM = "native/program.json"
@@ -72,11 +72,15 @@ class NativeEngine:
         """What codes string columns in their buffers; None where they have to come as objects."""
         return self._kernels.library if self._kernels is not None and fast.on("text") else None
 
-    def run(self, columns: Mapping[str, Array | TextColumn], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
         new: dict[str, int] = {}
-        codes = self._texts.encode(columns, new)
-        values = self._executor.run({**columns, **codes}, rows, methods)
+        inputs = {**columns, **self._texts.encode(columns, new)}
+        if any(isinstance(x, NumberColumn) for x in columns.values()):
+            # One of them, or all columns of float64: so a program has two plans and not one for each set of columns.
+            floats = [i.name for i in self._coded.program.inputs if i.type.dtype == "float64" and i.name in columns]
+            inputs |= {name: NumberPort(columns[name]) for name in floats}
+        values = self._executor.run(inputs, rows, methods)
         return {method: self._result(method, values[method], rows, new) for method in methods}
 
     def one(self, method: str) -> Callable[[Row], Any]:

@@ -24,6 +24,7 @@ from edgeml.ir.table import Array, numpy_dtype
 from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.memory import address
+from edgeml.runtimes.number_column import NumberPort
 from edgeml.runtimes.text_table import TextPort
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 
 # Fewer rows than this are not worth handing to another thread (about 50 us of work for a linear model).
 ROWS_PER_THREAD = 512
+# Columns that describe themselves to the kernels instead of being arrays.
+DESCRIBED = (TextPort, NumberPort)
 
 
 class Executor(Protocol):
     def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
         """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings;
-        the kernels take a ``TextPort`` for a column of codes too, for all of them or for none.
+        the kernels take a ``TextPort`` for a column of codes too and a ``NumberPort`` for one of float64.
 
         Raises InputError where the program refuses a row; of several such rows it names one.
         """
@@ -99,18 +102,19 @@ class KernelExecutor:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        texts = {name: x for name, x in columns.items() if isinstance(x, TextPort)}
-        plan, spaces = self._plan(tuple(methods), frozenset(texts))
+        described = {name: x for name, x in columns.items() if isinstance(x, DESCRIBED)}
+        plan, spaces = self._plan(tuple(methods), frozenset(described))
         inputs = [
-            texts.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs
+            described.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype)
+            for port in plan.inputs
         ]
         if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
             raise ProgramError(f"columns of another length than {rows} rows")
         results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
-        places = [0 if isinstance(x, TextPort) else address(x) for x in inputs]
+        places = [0 if isinstance(x, DESCRIBED) else address(x) for x in inputs]
         places += [address(x) for m in plan.outputs for x in results[m]]
-        # The addresses that descriptions of strings speak of come behind the plan's own ports.
-        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, TextPort)}
+        # The addresses that descriptions speak of come behind the plan's own ports.
+        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, DESCRIBED)}
         for at, description in descriptions.items():
             places[at] = address(description)
         ports = np.array(places, dtype=np.uintp)
@@ -136,11 +140,11 @@ class KernelExecutor:
         """The plan of single rows for one method; the caller runs it."""
         return plan_one(self.program, (method,), self._constants, order)
 
-    def _plan(self, methods: tuple[str, ...], texts: frozenset[str]) -> tuple[Plan, list[Workspace]]:
-        key = methods, texts
+    def _plan(self, methods: tuple[str, ...], described: frozenset[str]) -> tuple[Plan, list[Workspace]]:
+        key = methods, described
         with self._lock:
             if key not in self._plans:
-                self._plans[key] = plan_blocks(self.program, methods, self._constants, texts), []
+                self._plans[key] = plan_blocks(self.program, methods, self._constants, described), []
             return self._plans[key]
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:

@@ -72,7 +72,7 @@ class TextCodes:
         codes = self._codes | {None: NAN} if null == "nan" else self._codes
         return RowCodes(codes, None if self._inputs[name] else self.unknown)
 
-    def encode(self, columns: Mapping[str, Array | TextColumn], new: dict[str, int]) -> dict[str, Array | TextPort]:
+    def encode(self, columns: Mapping[str, Any], new: dict[str, int]) -> dict[str, Array | TextPort]:
         """Codes of the columns of strings among ``columns``, int64 of the same shape, or ports that give them: ports
         for all or for none. ``new`` collects strings that get own codes.
         """
@@ -113,7 +113,7 @@ class TextCodes:
             table = _table([*self._cells, *new], output.dtype)
         else:
             table = self.table(output)
-        result: Array = table[codes]
+        result: Array = table.take(codes)  # half the time of an index, for strings of fixed width
         return result
 
     def table(self, output: Output) -> Array:

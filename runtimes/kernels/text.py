@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+from edgeml.runtimes.kernels.move import chunk_of
 from edgeml.runtimes.kernels.registry import kernel
 
 
@@ -143,15 +144,7 @@ def load_text(words: Any, i: Any, p64: Any, p8: Any, pi: Any, first: Any, n: Any
     d, o = p64[words[0]], words[1]
     table, pool, mask, longest = p64[d[TABLE]], p8[d[POOL]], d[MASK], d[LONGEST]
     none, null = d[UNKNOWN], d[NULL]
-    # The chunk of the first row: the first one that ends behind it.
-    low, high = 0, d[CHUNKS] - 1
-    while low < high:
-        middle = (low + high) >> 1
-        if d[HEAD + middle * FIELDS + END] <= first:
-            low = middle + 1
-        else:
-            high = middle
-    row, end, chunk = first, first + n, HEAD + low * FIELDS
+    row, end, chunk = first, first + n, chunk_of(d, HEAD, FIELDS, first)
     while row < end:
         stop = min(end, d[chunk + END])
         shift, kind, valid, a, b, limit = (
