@@ -21,9 +21,8 @@ from edgeml.errors import EdgeMLError, ProgramError
 from edgeml.ir import Output, Program, interpreter
 from edgeml.ir.ops_ml import non_finite_error, require_error
 from edgeml.ir.table import Array, numpy_dtype
-from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
+from edgeml.runtimes.kernels.encode import Constants, Plan, address, aligned, check_plan, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
-from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.number_column import NumberPort
 from edgeml.runtimes.text_table import TextPort
 
@@ -77,11 +76,11 @@ class Workspace:
     pointer: ctypes.c_void_p
 
     @classmethod
-    def make(cls, plan: Plan, constants: Array) -> Workspace:
+    def make(cls, plan: Plan, constants: Constants) -> Workspace:
         scratch = aligned(plan.cells)
         scratch[: len(plan.image)] = plan.image
         call = aligned(len(Call))
-        call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants), address(scratch)
+        call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants.base), address(scratch)
         call[[Call.START, Call.END, Call.BLOCK]] = 0, 1, plan.block
         return cls(scratch, call, ctypes.c_void_p(address(call)))
 
@@ -93,10 +92,8 @@ class KernelExecutor:
         self.program = program
         self.library = library
         self._threads = threads
-        self._constants = Constants()
-        # The plan of everything puts all constants in place; later plans share them.
-        plan_one(program, tuple(program.outputs), self._constants, range(len(program.inputs)))
-        self.constants = self._constants.freeze()
+        check_plan(program)
+        self.constants = Constants()
         self._plans: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Plan, list[Workspace]]] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -138,13 +135,13 @@ class KernelExecutor:
 
     def plan_one(self, method: str, order: Sequence[int]) -> Plan:
         """The plan of single rows for one method; the caller runs it."""
-        return plan_one(self.program, (method,), self._constants, order)
+        return plan_one(self.program, (method,), self.constants, order)
 
     def _plan(self, methods: tuple[str, ...], described: frozenset[str]) -> tuple[Plan, list[Workspace]]:
         key = methods, described
         with self._lock:
             if key not in self._plans:
-                self._plans[key] = plan_blocks(self.program, methods, self._constants, described), []
+                self._plans[key] = plan_blocks(self.program, methods, self.constants, described), []
             return self._plans[key]
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeml.runtimes import arrow
 from edgeml.runtimes.cells import Array, convert, is_from, to_array
-from edgeml.runtimes.kernels.memory import address
+from edgeml.runtimes.kernels.encode import address
 from edgeml.runtimes.kernels.move import ChunkField
 
 FLOAT64 = "g"  # in Arrow's formats

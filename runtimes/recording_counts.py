@@ -20,10 +20,9 @@ import numpy as np
 from edgeml.errors import ProgramError
 from edgeml.ir.table import Array
 from edgeml.profile import bin_counts
-from edgeml.runtimes.kernels.encode import aligned
+from edgeml.runtimes.kernels.encode import address, aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.recording_plans import BatchPlan, Plans, RowPlan
 from edgeml.runtimes.text_column import TextColumn
 from edgeml.runtimes.text_table import TextTable

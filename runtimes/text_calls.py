@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgeml.ir.table import Array
-from edgeml.runtimes.kernels.encode import aligned
+from edgeml.runtimes.kernels.encode import address, aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.kernels.registry import load_all
 
 # More different objects than these, or than one in four, are not worth numbering: a slot takes 16 bytes of cache.

@@ -22,8 +22,8 @@ import numpy as np
 from edgeml.errors import ColumnTypeError
 from edgeml.runtimes import arrow
 from edgeml.runtimes.cells import Array, convert, is_from, to_array
+from edgeml.runtimes.kernels.encode import address
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.text_calls import intern
 
 _NAN = float("nan")

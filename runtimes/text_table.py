@@ -15,8 +15,8 @@ import numpy as np
 from edgeml.ir.coded import FIRST, NAN, NONE
 from edgeml.ir.table import Array
 from edgeml.runtimes.kernels import text
+from edgeml.runtimes.kernels.encode import address
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.kernels.memory import address
 from edgeml.runtimes.kernels.text import Head, Kind
 from edgeml.runtimes.text_calls import run
 from edgeml.runtimes.text_column import Piece, TextColumn

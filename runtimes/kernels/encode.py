@@ -1,14 +1,16 @@
 """From a program to the instruction stream of the kernels, for some of its outputs.
 
 ``Encoder`` lays values out in scratch, lets each op's encoder emit instructions, and gives a ``Plan``.
-Constants of all plans of a program lie in one block, made once by ``Constants``. The native engine makes one
-plan for blocks of rows and one for single rows, whose values the caller writes into scratch itself.
+Plans of a program share their ``Constants``. The native engine makes one plan for blocks of rows and one for single
+rows, whose values the caller writes into scratch itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from edgeml.runtimes.kernels.registry import ENCODERS, load_all
 
 DTYPES = ("float64", "float32", "int64", "bool")
 CELL = 8  # bytes
+_Fact = TypeVar("_Fact")
 ALIGNMENT = 64
 # Cells of scratch a block should need: half of a level-2 cache, with room for the constants.
 SCRATCH_CELLS = 32 * 1024
@@ -79,43 +82,64 @@ class Plan:
 
 
 class Constants:
-    """Weights, tables and nodes of a program in one aligned block of 8-byte elements."""
+    """Weights, tables and nodes of a program, shared by all its plans and made when the first plan needs them.
+
+    Each lies in an array of its own, so that a process that never runs a batch never makes what batches need. A plan
+    finds it at an offset from ``base``, in elements of 8 bytes.
+    """
 
     def __init__(self) -> None:
+        self.base = aligned(ALIGNMENT // CELL)
         self._places: dict[tuple[int, str], int] = {}
         self._parts: list[Array] = []
-        self._size = 0
-        self._frozen = False
+        self._facts: dict[tuple[int, str], Any] = {}
 
     def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
         """Offset in elements of the array that ``make`` gives, made at first use only."""
         if key not in self._places:
-            if self._frozen:
-                raise ProgramError(f"constant {key} of a plan that the program's first plan does not cover")
             part = np.ascontiguousarray(make()).reshape(-1)
             if part.dtype.itemsize != CELL:
                 raise ProgramError(f"constant {key} has dtype {part.dtype}, not 8 bytes")
-            padding = -len(part) % (ALIGNMENT // CELL)
-            self._places[key] = self._size
-            self._parts.append(np.concatenate([part.view(np.int64), np.zeros(padding, dtype=np.int64)]))
-            self._size += len(part) + padding
+            if address(part) % ALIGNMENT:
+                part, unaligned = aligned(len(part)), part
+                part[:] = unaligned.view(np.int64)
+            self._parts.append(part)
+            self._places[key] = (address(part) - address(self.base)) // CELL
         return self._places[key]
 
-    def freeze(self) -> Array:
-        """The block, int64; later plans find their constants in it."""
-        block = aligned(self._size)
-        if self._parts:
-            np.concatenate(self._parts, out=block)
-        self._parts.clear()
-        self._frozen = True
-        return block
+    def fact(self, key: tuple[int, str], find: Callable[[], _Fact]) -> _Fact:
+        """What ``find`` finds out about a node, once for all plans."""
+        if key not in self._facts:
+            self._facts[key] = find()
+        found: _Fact = self._facts[key]
+        return found
+
+
+class _NoConstants(Constants):
+    """Constants of a plan that is only to be found possible."""
+
+    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
+        return 0
+
+
+_first_of = ctypes.c_char.from_buffer
+
+
+def address(array: Array) -> int:
+    """Of the first element."""
+    try:
+        # 0.25 us, where the interface, which describes the dtype too, takes 1; a batch of 20 columns needs 25 of them.
+        return ctypes.addressof(_first_of(array))  # type: ignore[arg-type]  # NumPy arrays have the buffer protocol
+    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, or without elements
+        result: int = array.__array_interface__["data"][0]
+        return result
 
 
 def aligned(cells: int) -> Array:
     """A zeroed int64 array whose first element lies on a cache line."""
     spare = ALIGNMENT // CELL
     memory = np.zeros(cells + spare, dtype=np.int64)
-    first = (-memory.__array_interface__["data"][0] % ALIGNMENT) // CELL
+    first = (-address(memory) % ALIGNMENT) // CELL
     return memory[first : first + cells]
 
 
@@ -237,6 +261,10 @@ class Encoder:
         register = self._columns(columns, "float64", None)
         return register
 
+    def cells_of(self, count: int) -> int:
+        """``count`` cells side by side that only the instructions of the node at hand need; the first one."""
+        return self.temporary(-(-count // self.block)).offset
+
     def alias(self, value: int, of: int, register: Register) -> None:
         """The node computes nothing new: its value is ``register``, which lies within the value ``of``."""
         self._registers[value] = replace(register, dtype=self._program.type_of(value).dtype)
@@ -254,6 +282,10 @@ class Encoder:
     def constants(self, value: int, name: str, make: Callable[[], Array]) -> int:
         """Offset of an array of 8-byte elements that belongs to the node of ``value``."""
         return self._constants.place((value, name), make)
+
+    def fact(self, value: int, name: str, find: Callable[[], _Fact]) -> _Fact:
+        """What ``find`` finds out about the node of ``value``, once for all plans of the program."""
+        return self._constants.fact((value, name), find)
 
     def cells(self, array: Array) -> Array:
         """The elements of an array as cells of scratch: float64 or int64."""
@@ -383,6 +415,11 @@ def plan_blocks(
         block *= 2
         plan = Encoder(program, methods, constants, block, described=described).plan()
     return plan
+
+
+def check_plan(program: Program) -> None:
+    """Raise ProgramError where the kernels cannot run the program; cheap, no table is made."""
+    Encoder(program, tuple(program.outputs), _NoConstants(), 1).plan()
 
 
 def plan_one(program: Program, methods: Sequence[str], constants: Constants, order: Sequence[int]) -> Plan:

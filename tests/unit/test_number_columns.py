@@ -14,7 +14,7 @@ from edgeml.errors import ShapeError
 from edgeml.ir import Builder, interpreter
 from edgeml.runtimes.frames import read_columns, read_rows
 from edgeml.runtimes.kernels import library
-from edgeml.runtimes.kernels.memory import address
+from edgeml.runtimes.kernels.encode import address
 from edgeml.runtimes.number_column import MIN_ROWS, NumberColumn
 from edgeml.schema import Column, Schema
 from tests.kernel_tools import AWKWARD
