@@ -14,8 +14,10 @@ import pytest
 
 from edgeml.errors import ColumnTypeError, ShapeError
 from edgeml.runtimes.frames import read_columns, read_rows
+from edgeml.runtimes.recording_counts import _TextPlaces
 from edgeml.runtimes.text_column import MIN_INTERNED, TextColumn, text_column
 from edgeml.runtimes.text_table import TextTable
+from edgeml.telemetry.counting import Places
 from tests import text_tools
 from tests.frame_tools import one
 from tests.text_tools import AS_OBJECTS, CONTAINERS, HALF, IN_BUFFERS, KNOWN, cells_of, own, same, words
@@ -183,6 +185,18 @@ def test_a_text_column_gives_the_cells_that_an_array_has(engine, name):
     text_tools.same_bits(column[17:31], want[17:31])
     text_tools.same_bits(column.objects() if isinstance(column, TextColumn) else column, want)
     text_tools.same_bits(column[17:31], want[17:31])
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("name", IN_BUFFERS)
+def test_a_window_counts_what_it_counts_of_cells(engine, name, complete):
+    record = {"categories": [*KNOWN[::2], HALF], "complete": complete}
+    places = Places(record, 7, texts_only=True)
+    column = text_column(CONTAINERS[name](words(500, seed=3)), "a", float("nan"), engine.text_library)
+    assert column is not None
+    found = _TextPlaces(places, engine.text_library).tally(column)
+    assert found == places.tally(column.objects().tolist())
+    assert sum(found.values()) == 500
 
 
 # --- strings ------------------------------------------------------------------------------------------------
