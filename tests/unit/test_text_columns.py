@@ -212,6 +212,26 @@ def test_the_bytes_decide_and_not_a_hash(engine):
         assert table.codes(found).tolist() == want
 
 
+def test_a_string_with_the_hash_and_the_ends_of_another_is_not_that(engine):
+    """As if two strings met in a slot: what the slot or the pool says is compared, all of it."""
+    word = "x" * 24
+    column = text_column(pl.Series([word]), "a", None, engine.text_library)
+    assert column is not None
+    for cell in range(3):
+        table = TextTable([word], engine.text_library)
+        assert table.codes(column).tolist() == [2]
+        at = int(np.flatnonzero(table.slots[2::4] != -1)[0])
+        table.slots[4 * at + cell] ^= 1
+        assert table.codes(column).tolist() == [3]
+    table.slots[4 * at + 2] ^= 1
+    table.pool = table.pool.copy()
+    for byte in range(8, 16):
+        table.pool[byte] ^= 1
+        assert table.codes(column).tolist() == [3]
+        table.pool[byte] ^= 1
+    assert table.codes(column).tolist() == [2]
+
+
 def test_vocabularies_of_every_size(engine):
     for size in (0, 1, 2, 3, 63, 64, 65, 5000):
         known = [f"word {i}" * (1 + i % 3) for i in range(size)]
