@@ -102,7 +102,7 @@ def _least(call: Callable[[], Any], clock: Callable[[], float], seconds: float =
 
 
 def _onnxruntime(pipeline: Any, X: Any) -> tuple[Callable[[Any], Any], Callable[[Any], dict[str, Any]]]:
-    """(answers for arrays by input, frames to those arrays). Numbers in float32: its imputer and scaler have no other."""
+    """(answers for arrays by input, frames to those arrays). Numbers are float32: its imputer knows no others."""
     import onnxruntime
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
