@@ -146,8 +146,8 @@ def test_a_cell_numpy_has_not_filled_is_none():
 
 # --- errors -------------------------------------------------------------------------------------------------
 WRONG = {
-    "a number among objects": text_tools.objects(["a", "b", 7, "a"] * 100),
-    "a number in a list": ["a", "b", 7.5, "a"] * 100,
+    "a number among objects": text_tools.objects(["a", "b", "a"] * 100 + [7, "a"]),
+    "a number in a list": ["a", "b", "a"] * 100 + [7.5, "a"],
     "bytes": text_tools.objects([b"a"] * 400),
     "categories of numbers": pd.Series([1, 2] * 200, dtype="category"),
     "categories of two types": pd.Series([1, "a"] * 200, dtype="category"),
