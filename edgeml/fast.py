@@ -13,7 +13,7 @@ from edgeml.errors import EngineError
 # Every fast way and what it does instead of what.
 NAMES = {
     "bits": "trees of a batch by bit vectors instead of walks",
-    "text": "strings of Arrow buffers coded by a kernel instead of one by one in Python",
+    "text": "columns of strings, and of numbers with nulls, read where they lie instead of made arrays first",
     "raw": "trees and layers over raw columns instead of scaled and one-hot ones, chosen when a pipeline is compiled",
     "stream": "data files of `edgeml predict` through Arrow instead of cell by cell in Python",
     "one": "a single row through a reader made for the schema instead of as a batch of one",

@@ -20,11 +20,12 @@ import numpy.typing as npt
 from edgeml.bundle.read import Bundle
 from edgeml.errors import EngineError, ManifestError
 from edgeml.jsonutil import dumps
-from edgeml.runtimes.frames import read_row, read_rows
+from edgeml.runtimes.frames import read_columns, read_row
 from edgeml.runtimes.recordable import LOCK, ONE_ROW, Recordable
 from edgeml.schema import Schema
 
 if TYPE_CHECKING:
+    from edgeml.runtimes.kernels.library import Library
     from edgeml.runtimes.recording import Recording
     from edgeml.telemetry.settings import Settings
 
@@ -39,13 +40,20 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def text_library(self) -> Library | None:
+        """Kernels to which ``run`` hands columns of strings as they lie in memory (text_column.py); None for an engine
+        that takes arrays of objects.
+        """
+        ...
+
     @classmethod
     def open(cls, bundle: Bundle, threads: int) -> Engine:
         """An engine on the bundle's artifact, using up to ``threads`` threads for one batch."""
         ...
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
-        """Results by method, in scikit-learn's shapes and dtypes; ``columns`` as ``read_rows`` gives them."""
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+        """Results by method, in scikit-learn's shapes and dtypes; ``columns`` as ``read_columns`` gives them."""
         ...
 
     def one(self, method: str) -> Callable[[Row], Any]:
@@ -247,7 +255,7 @@ class Model(Recordable):
 
     def _run(self, method: str, X: Any) -> Array:
         engine = self._engine
-        columns, rows = read_rows(X, self.schema)
+        columns, rows = read_columns(X, self.schema, engine.text_library)
         return engine.run(columns, rows, (method,))[method]
 
     def _one(self, name: str, method: str) -> Callable[[Row], Any]:
@@ -278,11 +286,12 @@ class _Closed:
     """Stands where the engine was, once a model is closed."""
 
     name = "closed"
+    text_library = None
 
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         raise self.error()
 
     def one(self, method: str) -> Callable[[Row], Any]:

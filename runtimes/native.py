@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml import fast
 from edgeml.bundle.arrays import unpack
 from edgeml.bundle.read import Bundle
 from edgeml.errors import ManifestError
@@ -25,9 +26,11 @@ from edgeml.ir.serial import load
 from edgeml.ir.table import Array
 from edgeml.runtimes.base import Row, generic_one
 from edgeml.runtimes.kernels import library
+from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.native_code import Executor, KernelExecutor, NumpyExecutor
 from edgeml.runtimes.native_row import row_function
 from edgeml.runtimes.native_text import TextCodes
+from edgeml.runtimes.number_column import NumberColumn, NumberPort
 from edgeml.schema import Schema
 
 PROGRAM = "native/program.json"
@@ -42,8 +45,8 @@ class NativeEngine:
     def __init__(self, coded: CodedProgram, schema: Schema, threads: int = 1) -> None:
         self._coded = coded
         self._schema = schema
-        self._texts = TextCodes(coded)
         found = library.entry()
+        self._texts = TextCodes(coded, found)
         self._kernels = KernelExecutor(coded.program, found, threads) if found is not None else None
         self._executor: Executor = self._kernels or NumpyExecutor(coded.program)
 
@@ -64,13 +67,20 @@ class NativeEngine:
         """Where the kernels are from, for people: a library's path, the cache, Numba, or NumPy."""
         return "NumPy" if self._kernels is None else self._kernels.library.source
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+    @property
+    def text_library(self) -> Library | None:
+        """What codes string columns in their buffers; None where they have to come as objects."""
+        return self._kernels.library if self._kernels is not None and fast.on("text") else None
+
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
         new: dict[str, int] = {}
-        codes = {
-            name: self._texts.encode(name, columns[name], new) for name in self._coded.text_inputs if name in columns
-        }
-        values = self._executor.run({**columns, **codes}, rows, methods)
+        inputs = {**columns, **self._texts.encode(columns, new)}
+        if any(isinstance(x, NumberColumn) for x in columns.values()):
+            # One of them, or all columns of float64: so a program has two plans and not one for each set of columns.
+            floats = [i.name for i in self._coded.program.inputs if i.type.dtype == "float64" and i.name in columns]
+            inputs |= {name: NumberPort(columns[name]) for name in floats}
+        values = self._executor.run(inputs, rows, methods)
         return {method: self._result(method, values[method], rows, new) for method in methods}
 
     def one(self, method: str) -> Callable[[Row], Any]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from edgeml.ir.table import Array, numpy_dtype
 from edgeml.runtimes.kernels.constants import Constants, address, aligned
 from edgeml.runtimes.kernels.encode import Plan, check_plan, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
+from edgeml.runtimes.number_column import NumberPort
+from edgeml.runtimes.text_table import TextPort
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
 
 # Fewer rows than this are not worth handing to another thread (about 50 us of work for a linear model).
 ROWS_PER_THREAD = 512
+# Columns that describe themselves to the kernels instead of being arrays.
+DESCRIBED = (TextPort, NumberPort)
 
 
 class Executor(Protocol):
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings.
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+        """For each method its values, (rows, width) each. ``columns`` are (rows,) or (rows, width), without strings;
+        the kernels take a ``TextPort`` for a column of codes too and a ``NumberPort`` for one of float64.
 
         Raises InputError where the program refuses a row; of several such rows it names one.
         """
@@ -55,7 +60,7 @@ class NumpyExecutor:
             for name, value in zip(self._names[method], output.values, strict=True)
         )
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
         results = interpreter.run(self._program, columns, [name for m in methods for name in self._names[m]])
         return {
             m: [np.broadcast_to(results[name], (rows, results[name].shape[1])) for name in self._names[m]]
@@ -90,19 +95,27 @@ class KernelExecutor:
         self._threads = threads
         check_plan(program)
         self.constants = Constants()
-        self._plans: dict[tuple[str, ...], tuple[Plan, list[Workspace]]] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Plan, list[Workspace]]] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        plan, spaces = self._plan(tuple(methods))
-        inputs = [np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs]
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
+        described = {name: x for name, x in columns.items() if isinstance(x, DESCRIBED)}
+        plan, spaces = self._plan(tuple(methods), frozenset(described))
+        inputs = [
+            described.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype)
+            for port in plan.inputs
+        ]
         if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
             raise ProgramError(f"columns of another length than {rows} rows")
         results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
-        ports = np.array(
-            [address(x) for x in inputs] + [address(x) for m in plan.outputs for x in results[m]], dtype=np.uintp
-        )
+        places = [0 if isinstance(x, DESCRIBED) else address(x) for x in inputs]
+        places += [address(x) for m in plan.outputs for x in results[m]]
+        # The addresses that descriptions speak of come behind the plan's own ports.
+        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, DESCRIBED)}
+        for at, description in descriptions.items():
+            places[at] = address(description)
+        ports = np.array(places, dtype=np.uintp)
         parts = self._parts(rows)
         if len(parts) == 1:
             errors = [self._call(plan, spaces, ports, *parts[0])]
@@ -125,11 +138,12 @@ class KernelExecutor:
         """The plan of single rows for one method; the caller runs it."""
         return plan_one(self.program, (method,), self.constants, order)
 
-    def _plan(self, methods: tuple[str, ...]) -> tuple[Plan, list[Workspace]]:
+    def _plan(self, methods: tuple[str, ...], described: frozenset[str]) -> tuple[Plan, list[Workspace]]:
+        key = methods, described
         with self._lock:
-            if methods not in self._plans:
-                self._plans[methods] = plan_blocks(self.program, methods, self.constants), []
-            return self._plans[methods]
+            if key not in self._plans:
+                self._plans[key] = plan_blocks(self.program, methods, self.constants, described), []
+            return self._plans[key]
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:
         """Run rows [start, end); the error where a row is refused."""

@@ -41,6 +41,7 @@ class OnnxEngine:
     """One onnxruntime session. ``run`` may be called by several threads at once."""
 
     name = "onnx"
+    text_library = None  # onnxruntime takes objects
 
     def __init__(self, session: Any, methods: Mapping[str, Mapping[str, str]], schema: Schema) -> None:
         self._session = session

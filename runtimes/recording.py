@@ -19,7 +19,7 @@ from edgeml.bundle.zip_layout import MANIFEST, PROFILE
 from edgeml.jsonutil import dumps
 from edgeml.profile import check_profile
 from edgeml.runtimes.base import Array, Engine, Row
-from edgeml.runtimes.frames import read_row, read_rows
+from edgeml.runtimes.frames import read_columns, read_row
 from edgeml.runtimes.kernels import library
 from edgeml.runtimes.recording_counts import Counts
 from edgeml.runtimes.recording_plans import ROW_METHODS
@@ -64,7 +64,7 @@ class Recording:
         """What ``Model._run`` does, recorded."""
         recorder, start = self.recorder, time.perf_counter_ns()
         try:
-            columns, rows = read_rows(X, self._schema)
+            columns, rows = read_columns(X, self._schema, self._engine.text_library)
             answer = self._engine.run(columns, rows, (method,))[method]
         except Exception as error:  # counted by its kind, and raised again as it is
             recorder.failed(error)
@@ -97,7 +97,7 @@ class Recording:
 
     # --- counting
     def _count(
-        self, method: str, kind: str, columns: Mapping[str, Array], rows: int, answer: Array, nanoseconds: int
+        self, method: str, kind: str, columns: Mapping[str, Any], rows: int, answer: Array, nanoseconds: int
     ) -> None:
         try:
             if self._counts.add(method, kind, columns, rows, answer, nanoseconds):
@@ -121,7 +121,7 @@ class Recording:
 
         return sampled
 
-    def _row(self, columns: Mapping[str, Array], at: int) -> dict[str, Any]:
+    def _row(self, columns: Mapping[str, Any], at: int) -> dict[str, Any]:
         """Row ``at`` as Python values by column name."""
         if self._schema.form == "matrix":
             cells = columns[MATRIX][at].tolist()

@@ -24,6 +24,8 @@ from edgeml.runtimes.kernels.constants import address, aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.recording_plans import BatchPlan, Plans, RowPlan
+from edgeml.runtimes.text_column import TextColumn
+from edgeml.runtimes.text_table import TextTable
 from edgeml.telemetry.counting import LATENCY, ROWS, Layout, Places
 from edgeml.telemetry.window import latency_bin
 
@@ -71,6 +73,7 @@ class Counts:
         self.on_fresh: Callable[[], None] = lambda: None
         self._library = library
         self._enough = enough
+        self._text_places: dict[int, _TextPlaces] = {}  # by the id of the layout's places
         self._lock = threading.Lock()
         self._late: list[Pool] = []
         # Counts the row in a buffer; 1 when the rows are enough. Holds the GIL: it takes less than a microsecond.
@@ -128,16 +131,17 @@ class Counts:
 
     # --- a batch
     def add(
-        self, method: str, kind: str, columns: Mapping[str, Array], rows: int, answer: Array, nanoseconds: int
+        self, method: str, kind: str, columns: Mapping[str, Any], rows: int, answer: Array, nanoseconds: int
     ) -> bool:
-        """Count one call: ``rows`` rows of ``columns``, as ``read_rows`` gives them, and what ``method`` returned for
-        them. ``kind`` is "one" or "batch". True when the rows are enough. It counts all or, when it raises, nothing.
+        """Count one call: ``rows`` rows of ``columns``, as ``read_columns`` gives them, and what ``method`` returned
+        for them. ``kind`` is "one" or "batch". True when the rows are enough. It counts all or, when it raises,
+        nothing.
         """
         answer = np.asarray(answer)
         if len(answer) != rows:
             raise ProgramError(f"{len(answer)} answers to {rows} rows")
         plan = self.plans.batch(method, kind, 0 if answer.ndim == 1 else answer.shape[1])
-        tallies = [t for places, read in plan.tallied for t in _tallies(places, read(columns, answer), rows)]
+        tallies = [t for places, read in plan.tallied for t in self._tallies(places, read(columns, answer), rows)]
         arrays = [np.ascontiguousarray(port.read(columns, answer), dtype=port.dtype) for port in plan.ports]
         for array, port in zip(arrays, plan.ports, strict=True):
             if array.size != rows * port.width:
@@ -163,6 +167,19 @@ class Counts:
         finally:
             pool.append(buffer)
         return bool(enough)
+
+    def _tallies(self, places: Places, cells: Array | TextColumn, rows: int) -> list[dict[int, int]]:
+        if len(cells) != rows:
+            raise ProgramError(f"{len(cells)} cells where {rows} rows are due")
+        if isinstance(cells, TextColumn):
+            assert self._library is not None  # an engine that has kernels has read the column
+            found = self._text_places.get(id(places))
+            if found is None:
+                found = self._text_places[id(places)] = _TextPlaces(places, self._library)
+            return [found.tally(cells)]
+        if rows <= _TALLIED:
+            return [places.tally(cells.tolist())]
+        return [places.tally(cells[at : at + _TALLIED].tolist()) for at in range(0, rows, _TALLIED)]
 
     # --- without kernels
     def _batch_in_numpy(
@@ -196,9 +213,20 @@ class Counts:
         return int(places[ROWS] >= self._enough)
 
 
-def _tallies(places: Places, cells: Array, rows: int) -> list[dict[int, int]]:
-    if len(cells) != rows:
-        raise ProgramError(f"{len(cells)} cells where {rows} rows are due")
-    if rows <= _TALLIED:
-        return [places.tally(cells.tolist())]
-    return [places.tally(cells[at : at + _TALLIED].tolist()) for at in range(0, rows, _TALLIED)]
+class _TextPlaces:
+    """``Places`` for a column of strings as it lies in memory: coded by the kernels, counted by code."""
+
+    def __init__(self, places: Places, library: Library) -> None:
+        categories = [category for category in places if isinstance(category, str)]
+        self._table = TextTable(categories, library)
+        # By code: NaN, None, the categories, and any other string, whichever it is.
+        self._places = [places[None], places[None], *(places[c] for c in categories), places.__missing__("")]
+
+    def tally(self, column: TextColumn) -> dict[int, int]:
+        """How often each place is met."""
+        found: dict[int, int] = {}
+        counts = np.bincount(self._table.codes(column), minlength=len(self._places)).tolist()
+        for place, count in zip(self._places, counts, strict=True):
+            if count:
+                found[place] = found.get(place, 0) + count
+        return found

@@ -22,6 +22,7 @@ from edgeml.bundle.read import Bundle
 from edgeml.errors import EngineError, EngineNotInstalledError, InputError, ManifestError, OutOfRangeError
 from edgeml.ir.ops_ml import require_error
 from edgeml.runtimes.base import Row
+from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.native import NativeEngine, read_program
 from edgeml.runtimes.tflite_file import read_metadata
 from edgeml.schema import Schema
@@ -100,7 +101,12 @@ class TfliteEngine:
         return cls(make, NativeEngine(coded, bundle.schema, threads), facts, bundle.manifest["methods"], bundle.schema)
 
     # --- many rows
-    def run(self, columns: Mapping[str, Array], rows: int, methods: Sequence[str]) -> dict[str, Array]:
+    @property
+    def text_library(self) -> Library | None:
+        """That of the program in front."""
+        return self._front.text_library
+
+    def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row, EngineError when the runtime fails."""
         inputs = self._front.run(columns, rows, self._inputs)
         runner = self._runner()

@@ -106,6 +106,7 @@ class InterpreterEngine:
     """The meaning of the program itself, as an engine."""
 
     name = "interpreted"
+    text_library = None
 
     def __init__(self, program: Program, schema: Schema) -> None:
         self._program, self._schema = program, schema

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -60,10 +61,17 @@ class NoConstants(Constants):
         return 0
 
 
+_first_of = ctypes.c_char.from_buffer
+
+
 def address(array: Array) -> int:
     """Of the first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
+    try:
+        # 0.25 us, where the interface, which describes the dtype too, takes 1; a batch of 20 columns needs 25 of them.
+        return ctypes.addressof(_first_of(array))  # type: ignore[arg-type]  # NumPy arrays have the buffer protocol
+    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, or without elements
+        result: int = array.__array_interface__["data"][0]
+        return result
 
 
 def aligned(cells: int) -> Array:

@@ -7,7 +7,7 @@ rows, whose values the caller writes into scratch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -124,14 +124,17 @@ class Encoder:
         constants: Constants,
         block: int,
         order: Sequence[int] | None = None,
+        described: Set[str] = frozenset(),
     ) -> None:
         """``block`` is the most rows a block has, a power of two; with 1 the plan is for single rows, and
-        ``order`` says how the inputs lie in scratch.
+        ``order`` says how the inputs lie in scratch. The ports of the inputs in ``described`` are descriptions: of
+        strings where codes are due (text.py), of chunks where float64 is (move.py).
         """
         self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
         self._program = program
         self._methods = methods
         self._order = range(len(program.inputs)) if order is None else order
+        self._described = described
         self._at = -1
         self._constants = constants
         self.block = block
@@ -323,6 +326,9 @@ class Encoder:
             if register.dtype == "float32":
                 self.emit("exact32", register.offset, register.step, register.width)
             return register
+        if value < len(self._program.inputs) and self._program.inputs[value].name in self._described:
+            self.emit("load_text" if register.dtype == "int64" else "load_chunks", port, register.offset)
+            return register
         name = {"float32": "load32", "bool": "load8"}.get(register.dtype, "load64")
         self.emit(name, port, 0, register.width, register.width, register.offset, register.step)
         return register
@@ -348,14 +354,16 @@ def block_for(cells_a_row: int) -> int:
     return min(1 << (most.bit_length() - 1), MAX_BLOCK)
 
 
-def plan_blocks(program: Program, methods: Sequence[str], constants: Constants) -> Plan:
-    """The plan for blocks of as many rows as fit the cache."""
+def plan_blocks(
+    program: Program, methods: Sequence[str], constants: Constants, described: Set[str] = frozenset()
+) -> Plan:
+    """The plan for blocks of as many rows as fit the cache; see ``Encoder`` for ``described``."""
     block = block_for(Encoder(program, methods, constants, 1).plan().cells)
-    plan = Encoder(program, methods, constants, block).plan()
+    plan = Encoder(program, methods, constants, block, described=described).plan()
     # A single row needs room for lanes that a block shares among its rows.
     while block < MAX_BLOCK and 2 * plan.cells <= SCRATCH_CELLS:
         block *= 2
-        plan = Encoder(program, methods, constants, block).plan()
+        plan = Encoder(program, methods, constants, block, described=described).plan()
     return plan
 
 

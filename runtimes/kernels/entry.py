@@ -75,7 +75,8 @@ def entry_text(kernels: Sequence[Kernel], identity: str) -> str:
         "b": "ptr %scratch", "apart": "ptr %scratch",
         "cf": "ptr %constants", "ci": "ptr %constants", "c32": "ptr %constants",
         "c8": "ptr %constants",
-        "p64": "ptr %ports", "p32": "ptr %ports", "p8": "ptr %ports", "first": "i64 %first", "n": "i64 %n",
+        "p64": "ptr %ports", "p32": "ptr %ports", "p8": "ptr %ports", "pi": "ptr %ports",
+        "first": "i64 %first", "n": "i64 %n",
     }  # fmt: skip
     arguments = ", ".join(source[view] for view in VIEW_ORDER)
     fields = "\n".join(

@@ -5,6 +5,7 @@ Ports are the caller's arrays: C-contiguous, (rows,) or (rows, width).
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from edgeml.runtimes.kernels.registry import encodes, kernel
 if TYPE_CHECKING:
     from edgeml.ir import Node
     from edgeml.runtimes.kernels.encode import Encoder
+
+
+NAN_BITS = 0x7FF8000000000000
+CHUNK_FIELDS = 4
 
 
 # --- ports: words are port, first column, columns to move, columns of the port, place in scratch, its column stride
@@ -46,6 +51,46 @@ def load8(words: Any, i: Any, ports: Any, first: Any, n: Any) -> None:
     for j in range(width):
         for r in range(n):
             i[o + j * step + r] = x[(first + r) * total + c + j]
+
+
+class ChunkField(IntEnum):
+    """Cells of each chunk of a column that ``load_chunks`` reads; before the first one stands how many there are."""
+
+    END = 0  # row of the call behind the chunk's last
+    SHIFT = 1  # element of the chunk's buffer that belongs to row 0 of the call, so possibly negative
+    VALID = 2  # port of the validity bitmap, -1 without
+    VALUES = 3  # port of the numbers
+
+
+def chunk_of(d: Any, start: Any, fields: Any, row: Any) -> Any:
+    """Where in a description the chunk of ``row`` begins: the first one whose first field, its end, is behind it."""
+    low, high = 0, d[0] - 1
+    while low < high:
+        middle = (low + high) >> 1
+        if d[start + middle * fields] <= row:
+            low = middle + 1
+        else:
+            high = middle
+    return start + low * fields
+
+
+@kernel("load_chunks", "words i p64 p8 first n")
+def load_chunks(words: Any, i: Any, p64: Any, p8: Any, first: Any, n: Any) -> None:
+    """float64 elements in chunks (number_column.py), NaN for nulls. Words: port of a description, place in scratch."""
+    d, o = p64[words[0]], words[1]
+    chunk, row, end = chunk_of(d, 1, CHUNK_FIELDS, first), first, first + n
+    while row < end:
+        stop, shift, valid, x = min(end, d[chunk]), d[chunk + 1], d[chunk + 2], p64[d[chunk + 3]]
+        for r in range(row, stop):
+            i[o - first + r] = x[r + shift]
+        if valid >= 0:
+            bits = p8[valid]
+            for r in range(row, stop):
+                k = r + shift
+                if (bits[k >> 3] >> (k & 7)) & 1 == 0:
+                    i[o - first + r] = NAN_BITS
+        row = stop
+        chunk += CHUNK_FIELDS
 
 
 # A constant has the row stride 0, so stores take one more word.

@@ -38,6 +38,7 @@ VIEWS = {
     "p64": "int64**",  # ports: addresses of input and output arrays of 8-byte elements
     "p32": "float32**",
     "p8": "uint8**",
+    "pi": "int32**",
     "first": "int64",  # row of the call that the block starts with
     "n": "int64",  # rows in the block
 }
@@ -45,7 +46,7 @@ VIEWS = {
 # Modules with kernels, in the order of compilation. A new file is entered here.
 MODULES = (
     "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_ranks", "tree_codes", "tree_bits",
-    "trees", "checks", "counting",
+    "trees", "checks", "counting", "text",
 )  # fmt: skip
 
 
