@@ -1,0 +1,144 @@
+"""What the tests of raw-space programs share: pipelines over columns of every kind, and rows that hit every cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from edgeml.converters import to_program
+from edgeml.errors import InputError
+from edgeml.ir import interpreter
+from edgeml.passes import optimise
+from edgeml.passes.cells import source
+from edgeml.passes.rewrite import Graph
+from edgeml.parity.leaves import leaf_program
+from edgeml.parity.truth import methods_of
+from edgeml.sample import numpy_dtypes, read_sample
+
+AWKWARD = [
+    0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, -5e-324, 1e-308, 3.4028235e38, 3.5e38, -3.5e38, 1e39, -1e39, 1e300,
+    1.7976931348623157e308, -1.7976931348623157e308, 1.0, -1.0, 0.1, 16777217.0,
+]  # fmt: skip
+WORDS = ["red", "green", "blue", "grey", "", "\U0001f600", "unheard of", None, np.nan]
+
+
+def frame(rows=400, seed=0, wide=0):
+    """Columns of every kind with missing cells, and a target that depends on them."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(50, 9, rows), rng.normal(size=rows) * 1e-3
+    color = np.array(["red", "green", "blue", "grey", ""], dtype=object)[rng.integers(0, 5, rows)]
+    town = np.array([f"t{i}" for i in range(wide or 12)], dtype=object)[rng.integers(0, wide or 12, rows)]
+    X = pd.DataFrame(
+        {
+            "a": a,
+            "b": b,
+            "f": rng.normal(-3, 2, rows).astype(np.float32),
+            "i": rng.integers(-4, 5, rows),
+            "flag": rng.random(rows) < 0.4,
+            "grade": rng.integers(0, 4, rows),
+            "color": color,
+            "town": town,
+        }
+    )
+    X.loc[rng.random(rows) < 0.1, "a"] = np.nan
+    X.loc[rng.random(rows) < 0.1, "f"] = np.nan
+    X.loc[rng.random(rows) < 0.1, "color"] = np.nan
+    X.loc[rng.random(rows) < 0.1, "town"] = None
+    score = (
+        np.nan_to_num(a - 50) / 9 + 2 * (color == "red") - (town == "t1") + X["flag"] - X["grade"] / 3
+        + b * 300 + rng.normal(size=rows) / 2
+    )  # fmt: skip
+    return X, score.to_numpy()
+
+
+def programs_of(pipeline, X):
+    """The pipeline's optimised program, with the leaves of its trees as outputs."""
+    sample = read_sample(pipeline, X)
+    returns = {}
+    for method in methods_of(pipeline):
+        answer = np.asarray(getattr(pipeline, method)(X.head(50)))
+        if answer.ndim > 2:
+            continue
+        returns[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if answer.dtype.kind in "OU" else answer.dtype.str)
+    program = optimise(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
+    return leaf_program(program), sample.schema
+
+
+def cells_of(program, X):
+    """Columns of a frame as the interpreter reads them."""
+    columns = {}
+    for entry in program.inputs:
+        cells = X[entry.name].to_numpy()
+        columns[entry.name] = cells.astype(object if entry.type.dtype == "string" else entry.type.dtype)
+    return columns
+
+
+def thresholds_by_input(program):
+    """For each input, the thresholds that trees compare it with."""
+    graph = Graph(program.inputs)
+    graph.nodes = list(program.nodes)
+    found = {}
+    for node in program.nodes:
+        if node.op in ("TreeEnsemble", "TreeLeaves"):
+            numeric = (node.attrs["feature"] >= 0) & (node.attrs["category_set"] < 0)
+            for j in np.unique(node.attrs["feature"][numeric]):
+                value, _ = source(graph, (node.inputs[0], int(j)))
+                if value < len(program.inputs):
+                    at = node.attrs["threshold"][numeric & (node.attrs["feature"] == j)]
+                    found.setdefault(program.inputs[value].name, []).append(at)
+        if node.op == "CheckRange":
+            for j in range(node.type.width):
+                value, _ = source(graph, (node.inputs[0], j))
+                if value < len(program.inputs):
+                    at = np.array([node.attrs["low"][j], node.attrs["high"][j]])
+                    found.setdefault(program.inputs[value].name, []).append(at)
+    return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
+
+
+def awkward_rows(X, program, seed=1, most=1500):
+    """Rows of the frame with awkward cells strewn in, and cells on and one step beside every threshold."""
+    rng = np.random.default_rng(seed)
+    cuts = thresholds_by_input(program)
+    rows = X.iloc[rng.integers(0, len(X), most)].reset_index(drop=True).copy()
+    for name in rows.columns:
+        kind = rows[name].dtype
+        if kind == object:
+            chosen = np.empty(most, dtype=object)
+            chosen[:] = [WORDS[i] for i in rng.integers(0, len(WORDS), most)]
+            cells = np.where(rng.random(most) < 0.5, rows[name].to_numpy(), chosen)
+            rows[name] = pd.Series(cells, dtype=object)
+        elif kind.kind == "f":
+            at = cuts.get(name, np.zeros(0)).astype(kind)
+            pool = np.concatenate([at, np.nextafter(at, kind.type(-np.inf)), np.nextafter(at, kind.type(np.inf))])
+            with np.errstate(over="ignore"):
+                pool = np.concatenate([pool, np.array(AWKWARD).astype(kind)])
+            cells = rows[name].to_numpy().copy()
+            n = min(len(pool), most)
+            places = rng.choice(most, n, replace=False)
+            cells[places] = rng.permutation(pool)[:n]
+            rows[name] = cells
+        elif kind.kind == "i":
+            pool = np.array([0, 1, -1, 4, 7, 2**31, 2**53 + 1, -(2**63), 2**63 - 1])
+            cells = np.where(rng.random(most) < 0.3, pool[rng.integers(0, len(pool), most)], rows[name])
+            rows[name] = cells.astype(kind)
+    return rows
+
+
+def answers_or_refusals(run, rows, count):
+    """Answers of the rows that are not refused, and for each refused row the type of the error."""
+    refused = {}
+    keep = []
+    for row in range(count):
+        try:
+            run([row])
+            keep.append(row)
+        except InputError as error:
+            refused[row] = type(error)
+    return (run(keep) if keep else {}), refused
+
+
+def interpret(program, columns):
+    def run(rows):
+        return interpreter.run(program, {name: cells[rows] for name, cells in columns.items()})
+
+    return run
