@@ -8,11 +8,11 @@ import pandas as pd
 from edgeml.converters import to_program
 from edgeml.errors import InputError
 from edgeml.ir import interpreter
+from edgeml.parity.leaves import leaf_program
+from edgeml.parity.truth import methods_of
 from edgeml.passes import optimise
 from edgeml.passes.cells import source
 from edgeml.passes.rewrite import Graph
-from edgeml.parity.leaves import leaf_program
-from edgeml.parity.truth import methods_of
 from edgeml.sample import numpy_dtypes, read_sample
 
 AWKWARD = [
@@ -95,49 +95,60 @@ def thresholds_by_input(program):
     return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
 
 
-def awkward_rows(X, program, seed=1, most=1500):
+# Rows that may be refused stand at the front: they are tried one by one.
+MAY_BE_REFUSED = 80
+CHUNK = 40
+
+
+def awkward_rows(X, program, seed=1, most=1200):
     """Rows of the frame with awkward cells strewn in, and cells on and one step beside every threshold."""
     rng = np.random.default_rng(seed)
     cuts = thresholds_by_input(program)
     rows = X.iloc[rng.integers(0, len(X), most)].reset_index(drop=True).copy()
+    front = np.arange(most) < MAY_BE_REFUSED
     for name in rows.columns:
-        kind = rows[name].dtype
+        kind, cells = rows[name].dtype, rows[name].to_numpy().copy()
         if kind == object:
             chosen = np.empty(most, dtype=object)
             chosen[:] = [WORDS[i] for i in rng.integers(0, len(WORDS), most)]
-            cells = np.where(rng.random(most) < 0.5, rows[name].to_numpy(), chosen)
-            rows[name] = pd.Series(cells, dtype=object)
+            cells = np.where(front & (rng.random(most) < 0.4), chosen, cells)
         elif kind.kind == "f":
             at = cuts.get(name, np.zeros(0)).astype(kind)
             pool = np.concatenate([at, np.nextafter(at, kind.type(-np.inf)), np.nextafter(at, kind.type(np.inf))])
+            usual = np.abs(pool) < 1e30
             with np.errstate(over="ignore"):
-                pool = np.concatenate([pool, np.array(AWKWARD).astype(kind)])
-            cells = rows[name].to_numpy().copy()
-            n = min(len(pool), most)
-            places = rng.choice(most, n, replace=False)
-            cells[places] = rng.permutation(pool)[:n]
-            rows[name] = cells
+                unusual = np.concatenate([pool[~usual], np.array(AWKWARD).astype(kind)])
+            behind = rng.permutation(pool[usual])[: most - MAY_BE_REFUSED]
+            cells[most - len(behind) :] = rng.permutation(behind)
+            cells[:MAY_BE_REFUSED] = np.where(
+                rng.random(MAY_BE_REFUSED) < 0.4, rng.choice(unusual, MAY_BE_REFUSED), cells[:MAY_BE_REFUSED]
+            )
         elif kind.kind == "i":
             pool = np.array([0, 1, -1, 4, 7, 2**31, 2**53 + 1, -(2**63), 2**63 - 1])
-            cells = np.where(rng.random(most) < 0.3, pool[rng.integers(0, len(pool), most)], rows[name])
-            rows[name] = cells.astype(kind)
+            cells = np.where(front & (rng.random(most) < 0.3), pool[rng.integers(0, len(pool), most)], cells)
+        rows[name] = pd.Series(cells, dtype=kind)
     return rows
 
 
-def answers_or_refusals(run, rows, count):
-    """Answers of the rows that are not refused, and for each refused row the type of the error."""
+def answers_and_refusals(run, count):
+    """What ``run(rows)`` gives for the rows it answers, and for each row it refuses the type of the error."""
     refused = {}
-    keep = []
-    for row in range(count):
+    for start in range(0, count, CHUNK):
+        chunk = range(start, min(start + CHUNK, count))
         try:
-            run([row])
-            keep.append(row)
-        except InputError as error:
-            refused[row] = type(error)
-    return (run(keep) if keep else {}), refused
+            run(list(chunk))
+        except InputError:
+            for row in chunk:
+                try:
+                    run([row])
+                except InputError as error:
+                    refused[row] = type(error)
+    return run([row for row in range(count) if row not in refused]), refused
 
 
 def interpret(program, columns):
+    """A function that runs the interpreter on rows of the columns."""
+
     def run(rows):
         return interpreter.run(program, {name: cells[rows] for name, cells in columns.items()})
 

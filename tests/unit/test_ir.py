@@ -101,7 +101,7 @@ def test_ops_refuse_what_does_not_fit(op, attrs, message):
 
 def test_every_op_has_a_meaning_and_says_it():
     assert all(op.doc and callable(op.evaluate) and op.name == name for name, op in OPS.items())
-    assert {name for name, op in OPS.items() if op.effect} == {"CheckFinite", "Require"}
+    assert {name for name, op in OPS.items() if op.effect} == {"CheckFinite", "CheckRange", "Require"}
 
 
 # --- builder
