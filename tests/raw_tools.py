@@ -108,7 +108,8 @@ def awkward_rows(X, program, seed=1, most=1200):
     front = np.arange(most) < MAY_BE_REFUSED
     for name in rows.columns:
         kind, cells = rows[name].dtype, rows[name].to_numpy().copy()
-        if kind == object:
+        if not isinstance(kind, np.dtype) or kind == object:  # pandas 3 has a dtype of strings
+            kind, cells = object, cells.astype(object)
             chosen = np.empty(most, dtype=object)
             chosen[:] = [WORDS[i] for i in rng.integers(0, len(WORDS), most)]
             cells = np.where(front & (rng.random(most) < 0.4), chosen, cells)

@@ -143,6 +143,33 @@ def operands(graph: Graph, cell: Cell) -> list[Cell]:
     return [source(graph, operand) for operand in zip(node.inputs, columns, strict=True)]
 
 
+def gather(graph: Graph, cells: Sequence[Cell], origin: str) -> int:
+    """Columns side by side, each from where it was computed; of operations cell by cell, no more than asked for."""
+    runs: list[tuple[int, list[int]]] = []
+    for value, column in (source(graph, cell) for cell in cells):
+        if runs and runs[-1][0] == value:
+            runs[-1][1].append(column)
+        else:
+            runs.append((value, [column]))
+    return graph.concat([_narrowed(graph, value, columns, origin) for value, columns in runs], origin)
+
+
+def _narrowed(graph: Graph, value: int, columns: Sequence[int], origin: str) -> int:
+    node = graph.node(value)
+    if node is None or node.op not in _CELLWISE or len(columns) >= node.type.width:
+        return graph.select(value, np.array(columns), origin)
+    parts = []
+    for operand in node.inputs:
+        constant = graph.constant(operand)
+        if graph.type_of(operand).width == 1:
+            parts.append(operand)
+        elif constant is not None:
+            parts.append(graph.emit("Constant", (), {"value": constant[list(columns)]}, node.origin))
+        else:
+            parts.append(gather(graph, [(operand, column) for column in columns], node.origin))
+    return graph.emit(node.op, parts, node.attrs, node.origin)
+
+
 class Tracer:
     """Traces of the columns of a graph, remembered: a graph only grows."""
 

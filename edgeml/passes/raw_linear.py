@@ -16,7 +16,7 @@ import numpy as np
 from edgeml.ir.program import Node, Program
 from edgeml.ir.table import Array
 from edgeml.passes.categories import Categories
-from edgeml.passes.cells import Listed, Tracer, source
+from edgeml.passes.cells import Listed, Tracer, gather
 from edgeml.passes.infrastructure import Pass
 from edgeml.passes.rewrite import Graph, rewrite
 
@@ -57,7 +57,7 @@ def _raw_linear(node: Node, graph: Graph, tracer: Tracer) -> int | None:
         "starts": np.cumsum([0, *map(len, tables)]).astype(np.int64),
         "after": np.array(after, dtype=np.int64),
     }
-    return graph.emit("TableLinear", (_dense(x, dense, graph, node), *codes), attrs, node.origin)
+    return graph.emit("TableLinear", (_dense(x, dense, graph, node.origin), *codes), attrs, node.origin)
 
 
 def _runs(x: int, weight: Array, graph: Graph, tracer: Tracer) -> list[_Run]:
@@ -106,17 +106,11 @@ def _table(run: _Run, weight: Array) -> Array:
     return table
 
 
-def _dense(x: int, columns: Array, graph: Graph, node: Node) -> int:
-    """The other columns side by side, each from where it was computed."""
+def _dense(x: int, columns: Array, graph: Graph, origin: str) -> int:
+    """The other columns side by side."""
     if not columns.size:
-        return graph.emit("Constant", (), {"value": np.zeros(0, dtype=node.type.dtype)}, node.origin)
-    picks: list[tuple[int, list[int]]] = []
-    for cell in (source(graph, (x, int(j))) for j in columns):
-        if picks and picks[-1][0] == cell[0]:
-            picks[-1][1].append(cell[1])
-        else:
-            picks.append((cell[0], [cell[1]]))
-    return graph.concat([graph.select(v, np.array(c), node.origin) for v, c in picks], node.origin)
+        return graph.emit("Constant", (), {"value": np.zeros(0, dtype=graph.type_of(x).dtype)}, origin)
+    return gather(graph, [(x, int(j)) for j in columns], origin)
 
 
 def _run(program: Program) -> tuple[Program, bool]:

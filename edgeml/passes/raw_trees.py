@@ -17,7 +17,7 @@ import numpy as np
 from edgeml.ir.program import Node, Program
 from edgeml.ir.table import Array
 from edgeml.passes.categories import Categories
-from edgeml.passes.cells import Cell, Fixed, Listed, Missing, Monotone, Tracer, gains, source
+from edgeml.passes.cells import Cell, Fixed, Listed, Missing, Monotone, Tracer, gains, gather, source
 from edgeml.passes.cuts import cuts
 from edgeml.passes.infrastructure import Pass
 from edgeml.passes.rank import CATEGORIES, category_members
@@ -91,8 +91,7 @@ class _Columns:
                 casts = (graph.type_of(value).dtype, *casts)
             groups[casts][value].append((column, number))
         for casts, by_value in groups.items():
-            picks = [(v, np.array([c for c, _ in columns])) for v, columns in by_value.items()]
-            same = graph.concat([graph.select(v, columns, origin) for v, columns in picks], origin)
+            same = gather(graph, [(v, c) for v, columns in by_value.items() for c, _ in columns], origin)
             for to in (*casts[1:], dtype):
                 if graph.type_of(same).dtype != to:
                     same = graph.emit("Cast", (same,), {"to": to}, origin)

@@ -123,7 +123,7 @@ LINEAR = {
         ColumnTransformer([("words", onehot(), ["color"]), ("numbers", make_pipeline(mean, MinMaxScaler(clip=True)), NUMBERS), ("more", onehot(), ["town", "grade"])]),
         LogisticRegression(), CLASSES,
     ),
-    "words alone": (ColumnTransformer([("words", onehot(), WORDS)]), LogisticRegression(), CLASSES),
+    "words alone": (ColumnTransformer([("words", OneHotEncoder(), WORDS)]), LogisticRegression(), CLASSES),
     "several outputs": (prepared(mean, onehot(sparse_output=False)), Ridge(), np.stack([SCORE, SCORE**2], axis=1)),
 }  # fmt: skip
 
