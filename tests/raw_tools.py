@@ -59,7 +59,10 @@ def programs_of(pipeline, X):
         answer = np.asarray(getattr(pipeline, method)(X.head(50)))
         if answer.ndim > 2:
             continue
-        returns[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if answer.dtype.kind in "OU" else answer.dtype.str)
+        returns[method] = (
+            "vector" if answer.ndim == 1 else "matrix",
+            "O" if answer.dtype.kind in "OU" else answer.dtype.str,
+        )
     program = optimise(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
     return leaf_program(program), sample.schema
 
@@ -108,7 +111,7 @@ def awkward_rows(X, program, seed=1, most=1200):
     front = np.arange(most) < MAY_BE_REFUSED
     for name in rows.columns:
         kind, cells = rows[name].dtype, rows[name].to_numpy().copy()
-        if not isinstance(kind, np.dtype) or kind == object:  # pandas 3 has a dtype of strings
+        if not isinstance(kind, np.dtype) or kind.kind == "O":  # pandas 3 has a dtype of strings
             kind, cells = object, cells.astype(object)
             chosen = np.empty(most, dtype=object)
             chosen[:] = [WORDS[i] for i in rng.integers(0, len(WORDS), most)]

@@ -99,9 +99,7 @@ class _Rewriter:
         return self._builder.op("Lookup", inputs[0], keys=self._coded(node.attrs["keys"]))
 
     def _recode(self, node: Node, inputs: list[Value]) -> Value:
-        return self._builder.op(
-            "Recode", inputs[0], keys=self._coded(node.attrs["keys"]), values=node.attrs["values"]
-        )
+        return self._builder.op("Recode", inputs[0], keys=self._coded(node.attrs["keys"]), values=node.attrs["values"])
 
     def _take(self, node: Node, inputs: list[Value]) -> Value:
         return self._builder.op("Take", inputs[0], table=self._coded(node.attrs["table"])[:, None])

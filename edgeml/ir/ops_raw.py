@@ -68,7 +68,9 @@ _TABLE_LINEAR = {"weight": "array", "bias": "array", "table": "array", "starts":
 
 
 @op("TableLinear", None, _infer_table_linear, _TABLE_LINEAR)
-def table_linear(x: Array, *codes: Array, weight: Array, bias: Array, table: Array, starts: Array, after: Array) -> Array:
+def table_linear(
+    x: Array, *codes: Array, weight: Array, bias: Array, table: Array, starts: Array, after: Array
+) -> Array:
     """x @ weight + bias with a row of the table added for every code, in the order of the columns it stands for.
 
     Code t has the rows ``table[starts[t] : starts[t + 1]]``; its row is added when the first ``after[t]`` columns of x

@@ -1,7 +1,8 @@
 """Thresholds in raw units: where a monotone function of a float column passes a value, found by bisection over floats.
 
 ``cuts`` takes traces of cells.py and thresholds, and evaluates the very operations of each trace, many thresholds at
-once: 64 steps settle every float64. What it finds is checked on both sides before anyone sees it.
+once: 64 steps settle every float64. What it finds is checked on both sides, and at both infinities, before anyone sees
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def cuts(traces: Sequence[Monotone], which: Array, thresholds: Array, dtype: Seq
         first = traces[members[0]]
         kinds = [step.kind for step in first.steps]
         rows = [
-            None if step.constant is None else np.concatenate([c for m in members if (c := traces[m].steps[at].constant) is not None])
+            None
+            if step.constant is None
+            else np.concatenate([c for m in members if (c := traces[m].steps[at].constant) is not None])
             for at, step in enumerate(first.steps)
         ]
         questions = np.flatnonzero(group_of[which] == number)
@@ -74,7 +77,8 @@ def _bisect(
         low = np.where(yes & moved, middle, low)
         high = np.where(yes | ~moved, high, middle - one)
     below, above = low > 0, low < last
-    wrong = below & ~holds(np.maximum(low, one)) | above & holds(np.minimum(low + one, np.uint64(last)))
+    wrong = below & ~(holds(np.maximum(low, one)) & holds(np.full_like(low, one)))
+    wrong |= above & (holds(np.minimum(low + one, np.uint64(last))) | holds(np.full_like(low, last)))
     if (low != high).any() or wrong.any():
         raise PassError("a cut in raw units is not where the answer changes")
     return np.where(below, _float_at(np.maximum(low, one), dtype).astype(np.float64), np.nan)

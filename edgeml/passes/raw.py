@@ -6,8 +6,10 @@ uses (edgeml/ir/ops_raw.py) are those of the native target; edgeml/quantize call
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeml import fast
-from edgeml.ir.program import Program
+from edgeml.ir.program import Input, Program
 from edgeml.passes import run_passes, simplify
 from edgeml.passes.raw_checks import RAW_CHECKS
 from edgeml.passes.raw_linear import RAW_LINEAR
@@ -22,4 +24,17 @@ def raw(program: Program) -> Program:
     if not fast.on("raw"):
         return program
     after, changed = run_passes(program, RAW)
-    return simplify(after) if changed else program
+    return _with_inputs(simplify(after), program.inputs) if changed else program
+
+
+def _with_inputs(program: Program, inputs: tuple[Input, ...]) -> Program:
+    """The program with all inputs that there were, read or not: they are those that the schema says rows must have."""
+    if program.inputs == inputs:
+        return program
+    names = [entry.name for entry in inputs]
+    place = [names.index(entry.name) for entry in program.inputs]
+    more = len(inputs) - len(place)
+    place += [more + value for value in range(len(place), len(place) + len(program.nodes))]
+    nodes = tuple(replace(node, inputs=tuple(place[v] for v in node.inputs)) for node in program.nodes)
+    outputs = {n: replace(o, values=tuple(place[v] for v in o.values)) for n, o in program.outputs.items()}
+    return Program(inputs, nodes, outputs)

@@ -44,8 +44,8 @@ def _raw_check(node: Node, graph: Graph, tracer: Tracer, known: Known) -> int | 
     if not all(t.rises for _, t in numbers):
         return None
     limits = _limits([t for _, t in numbers], node.type.dtype, graph)
-    for (j, trace), low, high in zip(numbers, *limits, strict=True):
-        _narrow(ranges, trace.base, low, high, _passes(trace.at_nan, allow_nan), j)
+    for (j, number), low, high in zip(numbers, *limits, strict=True):
+        _narrow(ranges, number.base, low, high, _passes(number.at_nan, allow_nan), j)
     listed: dict[Cell, list[Listed]] = defaultdict(list)
     for j, trace in enumerate(traces):
         if isinstance(trace, Missing):
@@ -75,9 +75,8 @@ def _limits(traces: list[Monotone], dtype: str, graph: Graph) -> tuple[Array, Ar
     which = np.tile(np.arange(len(traces)), 2)
     at = np.repeat([-np.inf, largest], len(traces))
     last, high = np.split(cuts(traces, which, at, bases), 2)
-    above = [
-        np.nextafter(np.dtype(base).type(x), np.dtype(base).type(np.inf)) for x, base in zip(last, bases, strict=True)
-    ]
+    with np.errstate(over="ignore"):
+        above = [np.nextafter(x, x.dtype.type(np.inf)) for x in map(np.asarray, last, bases)]
     # A step that nothing takes to -inf has no last base there; one that everything takes beyond has no largest.
     low = np.where(np.isnan(last), -np.inf, np.array(above, dtype=np.float64))
     return low, np.where(np.isnan(high), -np.inf, high)

@@ -89,7 +89,7 @@ def _longest(first: int, traces: list[Listed], graph: Graph) -> _Run | None:
     row = np.full(categories.count, -1)
     end = 0
     for values in categories.values:
-        used = values != 0  # NaN included
+        used = np.flatnonzero(values)
         if not np.isfinite(values).all() or (row[used] >= 0).any():
             break
         row[used] = end

@@ -40,18 +40,24 @@ class _Nodes:
     @classmethod
     def of(cls, attrs: Mapping[str, Array]) -> _Nodes:
         count = len(attrs["feature"])
-        copies = (attrs[name].copy() for name in ("threshold", "missing_left"))
-        return cls(np.full(count, -1, dtype=np.int32), *copies, np.zeros(count, dtype=bool), np.full(count, -1, np.int32))
+        return cls(
+            np.full(count, -1, dtype=np.int32),
+            attrs["threshold"].copy(),
+            attrs["missing_left"].copy(),
+            np.zeros(count, dtype=bool),
+            np.full(count, -1, dtype=np.int32),
+        )
 
     def keep(self, nodes: Array, column: int, attrs: Mapping[str, Array]) -> None:
         """Nodes that stay as they were, over the column they read."""
         self.column[nodes] = column
         sets = attrs["category_set"][nodes]
-        self.category_set[nodes] = np.where(sets >= 0, len(self.sets) + np.arange(len(nodes)), -1)
-        self.sets += list(attrs["categories"][np.maximum(sets, 0)] if (sets >= 0).any() else np.zeros((len(nodes), 8), np.uint32))
+        of_set = sets >= 0
+        self.category_set[nodes[of_set]] = len(self.sets) + np.arange(int(of_set.sum()))
+        self.sets += list(attrs["categories"][sets[of_set]])
 
     def put(self, nodes: Array, column: int, left: Array, missing_left: Array) -> None:
-        """Nodes that ask whether a cell is a number: ``left`` where it is, ``missing_left`` where not; bool (nodes,)."""
+        """Nodes that ask whether a cell is a number: ``left`` where it is, ``missing_left`` where not, (nodes,)."""
         self.column[nodes], self.threshold[nodes], self.category_set[nodes] = column, np.inf, -1
         self.swap[nodes], self.missing_left[nodes] = ~left, missing_left ^ ~left
 
@@ -85,7 +91,7 @@ class _Columns:
         groups: dict[tuple[str, ...], dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
         for (value, column), number in sorted(self.cells.items()):
             node = graph.node_if(value, "Cast")
-            casts = (graph.type_of(value).dtype,)
+            casts: tuple[str, ...] = (graph.type_of(value).dtype,)
             if node is not None:  # a cast of integers: of these columns alone
                 value, column = source(graph, (node.inputs[0], column))
                 casts = (graph.type_of(value).dtype, *casts)
@@ -111,7 +117,7 @@ def _raw_trees(node: Node, graph: Graph, tracer: Tracer) -> int | None:
     feature = attrs["feature"]
     used = np.unique(feature[feature >= 0])
     traces = {int(j): tracer.of(x, int(j)) for j in used}
-    if not any(gains(trace) for trace in traces.values()):
+    if not any(gains(trace) for trace in traces.values()) and not _reads_less(x, used, graph, tracer):
         return None
     numbers = {j: t for j, t in traces.items() if isinstance(t, (Missing, Monotone))}
     # Without arithmetic to fold, numbers stay as the trees had them: thresholds of float32 columns are short.
@@ -151,6 +157,17 @@ def _raw_trees(node: Node, graph: Graph, tracer: Tracer) -> int | None:
         nodes.put(here, 0, left, left)
     value, place = columns.together(graph, dtype, node.origin)
     return _emit(node, graph, nodes, value, place)
+
+
+def _reads_less(x: int, used: Array, graph: Graph, tracer: Tracer) -> bool:
+    """Whether fewer values need be computed, or columns read, for the columns that trees compare than for all."""
+
+    def origin(j: int) -> int:
+        trace = tracer.of(x, j)
+        return trace.base[0] if isinstance(trace, (Missing, Monotone)) else source(graph, (x, j))[0]
+
+    needed = {origin(int(j)) for j in used}
+    return any(origin(j) not in needed for j in range(graph.type_of(x).width))
 
 
 def _nodes_by_feature(feature: Array) -> dict[int, Array]:
@@ -212,7 +229,7 @@ def _categories(
     codes = np.arange(categories.count)
     column = -1
     chunks: dict[int, int] = {}
-    for (trace, here), values in zip(group, categories.values, strict=True):
+    for (_, here), values in zip(group, categories.values, strict=True):
         questions, question = _questions(values.astype(np.float64), attrs, here)
         for q, left in enumerate(questions):
             asking = here[question == q]
@@ -246,9 +263,10 @@ def _categories(
 
 
 def _alike(values: Sequence[Array]) -> Array:
-    """Numbers for categories such that equal ones have equal values everywhere."""
+    """Numbers for categories, in their order, such that those with equal values everywhere have one."""
     table = np.stack([np.unique(v, return_inverse=True)[1].reshape(-1) for v in values])
-    return np.asarray(np.unique(table, axis=1, return_inverse=True)[1]).reshape(-1)
+    _, first, group = np.unique(table, axis=1, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[group.reshape(-1)])
 
 
 def _questions(values: Array, attrs: Mapping[str, Array], here: Array) -> tuple[Array, Array]:

@@ -219,7 +219,6 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
             for r in range(n):
                 f[o + c * step + r] = rounded(f[o + c * step + r] + cf[bias + c])
 
-
     @kernel(f"table_{name}", "words f i cf n")
     def with_tables(words: Any, f: Any, i: Any, cf: Any, n: Any) -> None:
         """Words: those of ``name``, how many codes, and for each one its place and row stride, how many columns of x

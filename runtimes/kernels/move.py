@@ -111,7 +111,12 @@ def concat(e: Encoder, node: Node, value: int) -> None:
     pending: list[Register] = []
     for part in node.inputs:
         x = e.register(part)
-        if x.width and pending and pending[-1].offset + pending[-1].width * x.step == x.offset and (pending[-1].step, pending[-1].row) == (x.step, x.row):
+        if (
+            x.width
+            and pending
+            and pending[-1].offset + pending[-1].width * x.step == x.offset
+            and (pending[-1].step, pending[-1].row) == (x.step, x.row)
+        ):
             pending[-1] = replace(pending[-1], width=pending[-1].width + x.width)
         elif x.width:
             pending.append(x)

@@ -138,15 +138,17 @@ for _to in NUMBERS:
     for _d in FLOATS:
         case("Recode", [_d], [1], lambda b, x, k=_keys, to=_to: recode(b, x, k.astype(x.dtype), to))
         case("Recode", [_d], [1], lambda b, x, k=_keys, to=_to: recode(b, x, k[:0].astype(x.dtype), to))
-    for _ints in ([3, -1, 7, 3, 0], [2**63 - 1, -(2**63), 3, 0, 3], []):
-        case("Recode", ["int64"], [1], lambda b, x, k=np.array(_ints, dtype=np.int64), to=_to: recode(b, x, k, to))
+    for _ints in map(np.int64, ([3, -1, 7, 3, 0], [2**63 - 1, -(2**63), 3, 0, 3], [])):
+        case("Recode", ["int64"], [1], lambda b, x, k=_ints, to=_to: recode(b, x, k, to))
 for _d in FLOATS:
     for _shape, _after in (((4, 3), (0, 2, 4)), ((9, 17), (5, 5, 5)), ((1, 1), (1, 1, 1)), ((7, 1), (0, 0, 6))):
         case(
             "TableLinear", [_d, "int64", "int64", "int64"], [_shape[0], 1, 1, 1],
             lambda b, *xs, s=_shape, after=_after: table_linear(b, *xs, shape=s, after=after),
         )  # fmt: skip
-    case("TableLinear", [_d, "int64"], [2, 1], lambda b, x, c: table_linear(b, x.select([]), c, shape=(0, 4), after=(0,)))
+    case(
+        "TableLinear", [_d, "int64"], [2, 1], lambda b, x, c: table_linear(b, x.select([]), c, shape=(0, 4), after=(0,))
+    )
     case("TableLinear", [_d], [5], lambda b, x: table_linear(b, x, shape=(5, 2), after=()))
     case(
         "CheckRange", [_d], [3],

@@ -31,7 +31,6 @@ from sklearn.tree import DecisionTreeClassifier
 from edgeml.ir.coded import code_strings
 from edgeml.passes.infrastructure import same_bits
 from edgeml.passes.raw import raw
-from edgeml.quantize import program_for
 from edgeml.runtimes.native import NativeEngine
 from tests.raw_tools import answers_and_refusals, awkward_rows, cells_of, frame, interpret, programs_of
 
@@ -58,74 +57,126 @@ extra = ExtraTreesClassifier(6, max_depth=7, random_state=0)
 hist = HistGradientBoostingClassifier(max_iter=8, random_state=0)
 # name -> (the steps before the estimator, the estimator, its target).
 TREES = {
-    "standard, one-hot": (prepared(make_pipeline(mean, StandardScaler()), make_pipeline(frequent, onehot())), forest, CLASSES),
+    "standard, one-hot": (
+        prepared(make_pipeline(mean, StandardScaler()), make_pipeline(frequent, onehot())),
+        forest,
+        CLASSES,
+    ),
     "min-max, dropped": (prepared(make_pipeline(median, MinMaxScaler()), onehot(drop="first")), extra, LEVELS),
     "clipped, infrequent": (
         prepared(
             make_pipeline(mean, MinMaxScaler(clip=True)),
             onehot(handle_unknown="infrequent_if_exist", min_frequency=30, sparse_output=False),
         ),
-        hist, CLASSES,
+        hist,
+        CLASSES,
     ),
-    "robust, known only": (prepared(make_pipeline(constant, RobustScaler()), OneHotEncoder(drop="if_binary")), forest, LEVELS),
+    "robust, known only": (
+        prepared(make_pipeline(constant, RobustScaler()), OneHotEncoder(drop="if_binary")),
+        forest,
+        LEVELS,
+    ),
     "largest, codes": (prepared(make_pipeline(median, MaxAbsScaler()), ordinal), extra, CLASSES),
     "imputed, codes with NaN": (
         prepared(
             median,
             OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=-7),
         ),
-        hist, LEVELS,
+        hist,
+        LEVELS,
     ),
     "float32 codes": (
-        prepared(mean, make_pipeline(SimpleImputer(strategy="constant", fill_value="none", add_indicator=True), onehot(dtype=np.float32))),
-        forest, CLASSES,
+        prepared(
+            mean,
+            make_pipeline(
+                SimpleImputer(strategy="constant", fill_value="none", add_indicator=True), onehot(dtype=np.float32)
+            ),
+        ),
+        forest,
+        CLASSES,
     ),
     "scaled one-hot": (
         make_pipeline(prepared(constant, make_pipeline(frequent, onehot(sparse_output=False))), StandardScaler()),
-        extra, CLASSES,
+        extra,
+        CLASSES,
     ),
     "scaled twice": (
-        make_pipeline(prepared(make_pipeline(mean, StandardScaler()), onehot(sparse_output=False), onehot()), MinMaxScaler()),
-        forest, CLASSES,
+        make_pipeline(
+            prepared(make_pipeline(mean, StandardScaler()), onehot(sparse_output=False), onehot()), MinMaxScaler()
+        ),
+        forest,
+        CLASSES,
     ),
-    "numbers as categories": (prepared(make_pipeline(mean, Binarizer(threshold=1.5)), onehot(), onehot()), forest, CLASSES),
+    "numbers as categories": (
+        prepared(make_pipeline(mean, Binarizer(threshold=1.5)), onehot(), onehot()),
+        forest,
+        CLASSES,
+    ),
     "passed": (prepared("passthrough", onehot()), forest, CLASSES),
     "gradient boosting": (
-        prepared(make_pipeline(median, StandardScaler()), onehot()), GradientBoostingClassifier(n_estimators=6), LEVELS,
+        prepared(make_pipeline(median, StandardScaler()), onehot()),
+        GradientBoostingClassifier(n_estimators=6),
+        LEVELS,
     ),
     "gradient boosting regressor": (
-        prepared(make_pipeline(mean, RobustScaler()), onehot()), GradientBoostingRegressor(n_estimators=6), SCORE,
+        prepared(make_pipeline(mean, RobustScaler()), onehot()),
+        GradientBoostingRegressor(n_estimators=6),
+        SCORE,
     ),
     "histogram regressor": (
         prepared(make_pipeline(mean, StandardScaler()), onehot(sparse_output=False)),
-        HistGradientBoostingRegressor(max_iter=8), SCORE,
+        HistGradientBoostingRegressor(max_iter=8),
+        SCORE,
     ),
     "native categories": (
         prepared(make_pipeline(mean, StandardScaler()), ordinal),
-        HistGradientBoostingClassifier(max_iter=8, categorical_features=[3, 4], random_state=0), CLASSES,
+        HistGradientBoostingClassifier(max_iter=8, categorical_features=[3, 4], random_state=0),
+        CLASSES,
     ),
     "several outputs": (
         prepared(make_pipeline(median, StandardScaler()), onehot()),
-        RandomForestRegressor(5, max_depth=5, random_state=0), np.stack([SCORE, -SCORE**2], axis=1),
+        RandomForestRegressor(5, max_depth=5, random_state=0),
+        np.stack([SCORE, -(SCORE**2)], axis=1),
     ),
     "extra regressor": (
-        prepared(make_pipeline(mean, MinMaxScaler((-3, 2))), onehot()), ExtraTreesRegressor(5, max_depth=6, random_state=0), SCORE,
+        prepared(make_pipeline(mean, MinMaxScaler((-3, 2))), onehot()),
+        ExtraTreesRegressor(5, max_depth=6, random_state=0),
+        SCORE,
     ),
-    "one tree": (prepared(make_pipeline(mean, StandardScaler()), onehot()), DecisionTreeClassifier(random_state=0), CLASSES),
+    "one tree": (
+        prepared(make_pipeline(mean, StandardScaler()), onehot()),
+        DecisionTreeClassifier(random_state=0),
+        CLASSES,
+    ),
     "missing allowed": (prepared(StandardScaler(), onehot()), forest, CLASSES),
-}  # fmt: skip
+}
 LINEAR = {
-    "logistic": (prepared(make_pipeline(mean, StandardScaler()), make_pipeline(frequent, onehot())), LogisticRegression(), LEVELS),
+    "logistic": (
+        prepared(make_pipeline(mean, StandardScaler()), make_pipeline(frequent, onehot())),
+        LogisticRegression(),
+        LEVELS,
+    ),
     "ridge, dropped": (prepared(make_pipeline(median, RobustScaler()), onehot(drop="first")), Ridge(), SCORE),
     "network": (prepared(make_pipeline(mean, StandardScaler()), onehot()), MLPClassifier((9, 4), max_iter=5), CLASSES),
-    "scaled one-hot": (make_pipeline(prepared(mean, onehot()), MaxAbsScaler()), MLPClassifier((5,), max_iter=5), CLASSES),
+    "scaled one-hot": (
+        make_pipeline(prepared(mean, onehot()), MaxAbsScaler()),
+        MLPClassifier((5,), max_iter=5),
+        CLASSES,
+    ),
     "words first": (
-        ColumnTransformer([("words", onehot(), ["color"]), ("numbers", make_pipeline(mean, MinMaxScaler(clip=True)), NUMBERS), ("more", onehot(), ["town", "grade"])]),
-        LogisticRegression(), CLASSES,
+        ColumnTransformer(
+            [
+                ("words", onehot(), ["color"]),
+                ("numbers", make_pipeline(mean, MinMaxScaler(clip=True)), NUMBERS),
+                ("more", onehot(), ["town", "grade"]),
+            ]
+        ),
+        LogisticRegression(),
+        CLASSES,
     ),
     "words alone": (ColumnTransformer([("words", OneHotEncoder(), WORDS)]), LogisticRegression(), CLASSES),
     "several outputs": (prepared(mean, onehot(sparse_output=False)), Ridge(), np.stack([SCORE, SCORE**2], axis=1)),
-}  # fmt: skip
+}
 
 
 def engine(program, schema):
