@@ -20,9 +20,6 @@ from edgeml.passes.cells import Listed, Tracer, gather
 from edgeml.passes.infrastructure import Pass
 from edgeml.passes.rewrite import Graph, rewrite
 
-# A table of this many numbers is 8 MB, more than a cache holds and than a sum of one-hot columns reads.
-MAX_TABLE = 1 << 20
-
 
 @dataclass(slots=True)
 class _Run:
@@ -61,40 +58,42 @@ def _raw_linear(node: Node, graph: Graph, tracer: Tracer) -> int | None:
 
 
 def _runs(x: int, weight: Array, graph: Graph, tracer: Tracer) -> list[_Run]:
-    """Runs of two columns or more: a column by itself is multiplied as fast as its row is found."""
-    traces = [tracer.of(x, j) for j in range(len(weight))]
-    finite = np.isfinite(weight).all(axis=1)
-    runs: list[_Run] = []
-    at = 0
-    while at < len(traces):
-        first = traces[at]
-        end = at
-        while end < len(traces) and isinstance(first, Listed):
-            other = traces[end]
-            if not isinstance(other, Listed) or other.root != first.root or not finite[end]:
-                break
-            end += 1
-        if end - at >= 2:
-            run = _longest(at, [t for t in traces[at:end] if isinstance(t, Listed)], graph)
-            if run is not None and run.categories.count * weight.shape[1] <= MAX_TABLE:
-                runs.append(run)
-                end = run.end
-        at = max(end, at + 1)
-    return runs
+    """The columns that tables can take the place of, those of one category after the other."""
+    finite: list[bool] = np.asarray(np.isfinite(weight).all(axis=1)).tolist()
+    blocks: list[tuple[int, list[Listed]]] = []
+    for j in range(len(weight)):
+        trace = tracer.of(x, j)
+        if not isinstance(trace, Listed) or not finite[j]:
+            continue
+        first, listed = blocks[-1] if blocks else (0, [])
+        if listed and first + len(listed) == j and listed[0].root == trace.root:
+            listed.append(trace)
+        else:
+            blocks.append((j, [trace]))
+    return [run for first, listed in blocks if len(listed) > 1 for run in _runs_of_one(first, listed, graph)]
 
 
-def _longest(first: int, traces: list[Listed], graph: Graph) -> _Run | None:
-    """The longest run from the first column on with at most one number that is not zero a category."""
+def _runs_of_one(first: int, traces: list[Listed], graph: Graph) -> list[_Run]:
+    """Runs as long as no category has two numbers that are not zero.
+
+    A column by itself is multiplied as fast as its row is found. A table may have two rows for each of the weights'.
+    """
     categories = Categories(graph, traces)
-    row = np.full(categories.count, -1)
-    end = 0
-    for values in categories.values:
+    runs: list[_Run] = []
+    start, row = 0, np.full(categories.count, -1)
+    for at, values in enumerate(categories.values):
         used = np.flatnonzero(values)
         if not np.isfinite(values).all() or (row[used] >= 0).any():
-            break
-        row[used] = end
-        end += 1
-    return _Run(first, first + end, categories, row, categories.values[:end]) if end >= 2 else None
+            start, row = at, np.full(categories.count, -1)
+            if not np.isfinite(values).all():
+                start = at + 1
+                continue
+        row[used] = at - start
+        if at - start == 1:
+            runs.append(_Run(first + start, first + start, categories, row, []))
+        if at > start:
+            runs[-1].end, runs[-1].values = first + at + 1, categories.values[start : at + 1]
+    return [run for run in runs if categories.count <= 2 * (run.end - run.first + 1)]
 
 
 def _table(run: _Run, weight: Array) -> Array:

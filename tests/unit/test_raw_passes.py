@@ -417,6 +417,15 @@ def test_tables_take_the_place_of_one_hot_columns(build, outputs):
     assert same_bits(interpreter.run(before, rows)["y"], interpreter.run(after, rows)["y"])
 
 
+def test_columns_that_are_never_zero_part_the_tables():
+    before = linear(lambda b, x, s, t: b.concat([s, s.select([0]) - 0.5, s, x, s.select([1]) + np.inf, t, t]))
+    after = raw(before)
+    assert after.nodes[-1].attrs["starts"].tolist() == [0, 5, 10, 14, 18]
+    assert after.nodes[-1].attrs["after"].tolist() == [0, 1, 4, 4]
+    rows = linear_rows()
+    assert same_bits(interpreter.run(before, rows)["y"], interpreter.run(after, rows)["y"])
+
+
 @pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
 def test_weights_that_are_not_finite_keep_their_columns(number):
     def spoil(w):
