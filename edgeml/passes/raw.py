@@ -10,7 +10,10 @@ from dataclasses import replace
 
 from edgeml import fast
 from edgeml.ir.program import Input, Program
-from edgeml.passes import run_passes, simplify
+from edgeml.passes.columns import SIMPLIFY_COLUMNS
+from edgeml.passes.common import SHARE_COMMON
+from edgeml.passes.dead import DROP_DEAD
+from edgeml.passes.infrastructure import run_passes
 from edgeml.passes.raw_checks import RAW_CHECKS
 from edgeml.passes.raw_linear import RAW_LINEAR
 from edgeml.passes.raw_trees import RAW_TREES
@@ -24,7 +27,11 @@ def raw(program: Program) -> Program:
     if not fast.on("raw"):
         return program
     after, changed = run_passes(program, RAW)
-    return _with_inputs(simplify(after), program.inputs) if changed else program
+    if not changed:
+        return program
+    # Not all of ``simplify``: each pass looks at all nodes of all trees again, and nothing else is left to find.
+    after, _ = run_passes(after, (SHARE_COMMON, SIMPLIFY_COLUMNS, DROP_DEAD))
+    return _with_inputs(after, program.inputs)
 
 
 def _with_inputs(program: Program, inputs: tuple[Input, ...]) -> Program:

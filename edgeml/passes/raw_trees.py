@@ -171,7 +171,8 @@ def _reads_less(x: int, used: Array, graph: Graph, tracer: Tracer) -> bool:
 
 
 def _nodes_by_feature(feature: Array) -> dict[int, Array]:
-    order = np.argsort(feature, kind="stable")
+    narrow = np.int16 if feature.max(initial=0) < np.iinfo(np.int16).max else np.int32  # sorted by radix, not compared
+    order = np.argsort(feature.astype(narrow), kind="stable")
     starts = np.flatnonzero(np.diff(feature[order], prepend=-2))
     return {int(feature[part[0]]): part for part in np.split(order, starts[1:])} if len(order) else {}
 
@@ -271,19 +272,33 @@ def _alike(values: Sequence[Array]) -> Array:
 
 def _questions(values: Array, attrs: Mapping[str, Array], here: Array) -> tuple[Array, Array]:
     """bool (questions, categories): which categories go left; and the question that each node asks."""
-    sets, threshold = attrs["category_set"][here], attrs["threshold"][here]
-    key = np.stack([np.where(sets >= 0, 0.0, threshold), attrs["missing_left"][here] != 0, np.maximum(sets, -1)])
-    different, question = np.unique(key, axis=1, return_inverse=True)
+    sets, missing_left = attrs["category_set"][here], attrs["missing_left"][here] != 0
     nan = np.isnan(values)
-    left = np.where(nan, different[1][:, None] != 0, values <= different[0][:, None])
-    of_set = different[2] >= 0
-    if of_set.any():
+    # All that matters of a threshold is how many of the few values are not above it.
+    levels = np.unique(values[~nan])
+    place = np.where(sets >= 0, 0, np.searchsorted(levels, attrs["threshold"][here], side="right"))
+    kinds = int(sets.max()) + 2
+    different, question = _unique_integers((place * 2 + missing_left) * kinds + sets + 1)
+    rest, of_set = np.divmod(different, kinds)
+    at, missing, of_set = (rest >> 1)[:, None], (rest & 1 != 0)[:, None], of_set - 1
+    left = np.where(nan, missing, np.searchsorted(levels, values) < at)
+    chosen = of_set >= 0
+    if chosen.any():
         inside = (values >= 0) & (values < CATEGORIES)
-        bits = category_members({"categories": attrs["categories"][different[2, of_set].astype(np.int64)]})
+        bits = category_members({"categories": attrs["categories"][of_set[chosen]]})
         code = np.where(inside, values, 0).astype(np.int64)
-        left[of_set] = np.where(inside, bits[:, code], different[1, of_set][:, None] != 0)
+        left[chosen] = np.where(inside, bits[:, code], missing[chosen])
     alike, again = np.unique(left, axis=0, return_inverse=True)
-    return alike, again.reshape(-1)[question.reshape(-1)]
+    return alike, again.reshape(-1)[question]
+
+
+def _unique_integers(keys: Array) -> tuple[Array, Array]:
+    """numpy.unique with its inverse, of numbers from 0 on; counted, not sorted, where they are close together."""
+    if keys.max(initial=0) > 4 * len(keys) + CATEGORIES:
+        different, inverse = np.unique(keys, return_inverse=True)
+        return different, inverse.reshape(-1)
+    present = np.bincount(keys) > 0
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[keys]
 
 
 def _as_set(left: Array) -> Array:
