@@ -30,6 +30,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from edgeml.ir.coded import code_strings
 from edgeml.passes.infrastructure import same_bits
+from edgeml.passes.lossless import lossless
 from edgeml.passes.raw import raw
 from edgeml.runtimes.native import NativeEngine
 from tests.raw_tools import answers_and_refusals, awkward_rows, cells_of, frame, interpret, programs_of
@@ -209,7 +210,9 @@ def test_pipelines_answer_and_refuse_alike(case, op):
     columns = cells_of(program, rows)
     want, refused = answers_and_refusals(interpret(program, columns), len(rows))
     assert 0 < len(want["predict"]) < len(rows)
-    for changed in (interpret(after, columns), run_native(engine(after, schema), columns, list(program.outputs))):
+    ways = [interpret(after, columns)]
+    ways += [run_native(engine(p, schema), columns, list(program.outputs)) for p in (after, lossless(after))]
+    for changed in ways:
         got, refused_too = answers_and_refusals(changed, len(rows))
         assert refused_too == refused
         for method, expected in want.items():
