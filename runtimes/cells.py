@@ -33,6 +33,7 @@ from edgeml.schema import Kind
 Array = npt.NDArray[Any]
 
 _NAN = float("nan")
+_SHOWN = 80  # characters of a cell in a message
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 _ARROW_NUMBERS = frozenset(
     (
@@ -220,7 +221,7 @@ def convert(values: Array, kind: Kind, names: Sequence[str], null: float | None 
         values = _numbers_of_objects(values, kind, names)
     elif values.dtype.kind not in "fiub":
         what = _NOT_NUMBERS.get(values.dtype.kind, f"has the type {values.dtype}")
-        shown = f", such as {values.flat[0]!r} in row 0" if values.dtype.kind in "UTS" else ""
+        shown = f", such as {_shown(values.flat[0])} in row 0" if values.dtype.kind in "UTS" else ""
         raise ColumnTypeError(f"column {names[0]!r} {what}{shown}; {_due(kind)}", _remedy(kind))
     if kind == "float64":
         return values if values.dtype == np.float64 else _to_float(values, np.dtype(np.float64), names)
@@ -288,7 +289,7 @@ def _numbers_of_objects(values: Array, kind: Kind, names: Sequence[str]) -> Arra
         if not issubclass(t, _NUMBERS):
             at = next(i for i, c in enumerate(cells) if type(c) is t)
             raise ColumnTypeError(
-                f"{_place(names, values.shape, at)}: {cells[at]!r} is {_article(t)}; {_due(kind)}",
+                f"{_place(names, values.shape, at)}: {_shown(cells[at])} is {_article(t)}; {_due(kind)}",
                 _remedy(kind),
             )
     if missing:
@@ -343,7 +344,7 @@ def _to_strings(values: Array, names: Sequence[str], null: float | None) -> Arra
             result[at] = _NAN
         else:
             raise ColumnTypeError(
-                f"{_place(names, values.shape, at)}: {cell!r} is {_article(type(cell))}; {_due('string')}",
+                f"{_place(names, values.shape, at)}: {_shown(cell)} is {_article(type(cell))}; {_due('string')}",
                 "decode bytes to str first" if isinstance(cell, (bytes, bytearray)) else _remedy("string"),
             )
     return result.reshape(values.shape)
@@ -357,6 +358,15 @@ def _is_na(t: type) -> bool:
 def _place(names: Sequence[str], shape: tuple[int, ...], flat: int) -> str:
     width = shape[1] if len(shape) == 2 else 1
     return f"column {names[flat % width]!r}, row {flat // width}"
+
+
+def _shown(cell: Any) -> str:
+    """A cell for a message: not all of a string of megabytes, and whatever its own class makes of it."""
+    try:
+        text = repr(cell[:_SHOWN] if isinstance(cell, (str, bytes)) else cell)
+    except Exception:  # an object of the application: its fault must not hide which column it is in
+        return "the cell"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _refuse(values: Array, wrong: Array, names: Sequence[str], why: str, remedy: str) -> NoReturn:

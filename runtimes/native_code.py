@@ -22,7 +22,8 @@ from edgeml.ir import Output, Program, interpreter
 from edgeml.ir.ops_ml import non_finite_error, require_error
 from edgeml.ir.ops_raw import range_error
 from edgeml.ir.table import Array, numpy_dtype
-from edgeml.runtimes.kernels.encode import Constants, Plan, aligned, plan_blocks, plan_one
+from edgeml.runtimes.kernels.constants import Constants, address, aligned
+from edgeml.runtimes.kernels.encode import Plan, check_plan, plan_blocks, plan_one
 from edgeml.runtimes.kernels.entry import Call
 
 if TYPE_CHECKING:
@@ -72,19 +73,13 @@ class Workspace:
     pointer: ctypes.c_void_p
 
     @classmethod
-    def make(cls, plan: Plan, constants: Array) -> Workspace:
+    def make(cls, plan: Plan, constants: Constants) -> Workspace:
         scratch = aligned(plan.cells)
         scratch[: len(plan.image)] = plan.image
         call = aligned(len(Call))
-        call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants), address(scratch)
+        call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants.base), address(scratch)
         call[[Call.START, Call.END, Call.BLOCK]] = 0, 1, plan.block
         return cls(scratch, call, ctypes.c_void_p(address(call)))
-
-
-def address(array: Array) -> int:
-    """Of the first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
 
 
 class KernelExecutor:
@@ -94,10 +89,8 @@ class KernelExecutor:
         self.program = program
         self.library = library
         self._threads = threads
-        self._constants = Constants()
-        # The plan of everything puts all constants in place; later plans share them.
-        plan_one(program, tuple(program.outputs), self._constants, range(len(program.inputs)))
-        self.constants = self._constants.freeze()
+        check_plan(program)
+        self.constants = Constants()
         self._plans: dict[tuple[str, ...], tuple[Plan, list[Workspace]]] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -131,12 +124,12 @@ class KernelExecutor:
 
     def plan_one(self, method: str, order: Sequence[int]) -> Plan:
         """The plan of single rows for one method; the caller runs it."""
-        return plan_one(self.program, (method,), self._constants, order)
+        return plan_one(self.program, (method,), self.constants, order)
 
     def _plan(self, methods: tuple[str, ...]) -> tuple[Plan, list[Workspace]]:
         with self._lock:
             if methods not in self._plans:
-                self._plans[methods] = plan_blocks(self.program, methods, self._constants), []
+                self._plans[methods] = plan_blocks(self.program, methods, self.constants), []
             return self._plans[methods]
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:

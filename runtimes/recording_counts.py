@@ -20,10 +20,9 @@ import numpy as np
 from edgeml.errors import ProgramError
 from edgeml.ir.table import Array
 from edgeml.profile import bin_counts
-from edgeml.runtimes.kernels.encode import aligned
+from edgeml.runtimes.kernels.constants import address, aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.native_code import address
 from edgeml.runtimes.recording_plans import BatchPlan, Plans, RowPlan
 from edgeml.telemetry.counting import LATENCY, ROWS, Layout, Places
 from edgeml.telemetry.window import latency_bin

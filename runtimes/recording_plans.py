@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeml.errors import ProfileError, ProgramError
 from edgeml.ir.table import Array
-from edgeml.runtimes.kernels.encode import ALIGNMENT, CELL, aligned
+from edgeml.runtimes.kernels.constants import ALIGNMENT, CELL, aligned
 from edgeml.runtimes.kernels.registry import load_all
 from edgeml.schema import MATRIX
 from edgeml.telemetry.counting import LATENCY, ROWS, Bins, Feature, Layout, Places, Score

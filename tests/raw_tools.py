@@ -7,13 +7,15 @@ import pandas as pd
 
 from edgeml.converters import to_program
 from edgeml.errors import InputError
-from edgeml.ir import interpreter
+from edgeml.ir import Builder, interpreter
 from edgeml.parity.leaves import leaf_program
 from edgeml.parity.truth import methods_of
 from edgeml.passes import optimise
 from edgeml.passes.cells import source
 from edgeml.passes.rewrite import Graph
 from edgeml.sample import numpy_dtypes, read_sample
+from tests.pass_tools import AWKWARD as FINITE
+from tests.pass_tools import NOT_FINITE
 
 AWKWARD = [
     0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, -5e-324, 1e-308, 3.4028235e38, 3.5e38, -3.5e38, 1e39, -1e39, 1e300,
@@ -157,3 +159,59 @@ def interpret(program, columns):
         return interpreter.run(program, {name: cells[rows] for name, cells in columns.items()})
 
     return run
+
+
+# --- programs made by hand ---
+CELLS = np.array([*FINITE, *NOT_FINITE, -2.0, 0.3, 7.0, 1e39, -1e39, 5.0, 250.0])
+
+
+def stumps(thresholds, missing_left=0, feature=0, sets=None):
+    """Attributes of one tree of a single node for each threshold, or for each set of categories."""
+    sets = [] if sets is None else sets
+    count = max(len(thresholds), len(sets))
+    nodes = np.arange(3 * count)
+    root = nodes % 3 == 0
+    category_set = np.full(3 * count, -1)
+    category_set[root] = np.arange(count) if len(sets) else -1
+    bits = np.zeros((len(sets), 256), dtype=bool)
+    for row, members in enumerate(sets):
+        bits[row, members] = True
+    threshold = np.zeros(3 * count)
+    threshold[root] = thresholds if len(thresholds) else 0.0
+    return {
+        "roots": nodes[root].astype(np.int32),
+        "feature": np.where(root, feature, -1).astype(np.int32),
+        "threshold": threshold,
+        "left": np.where(root, nodes + 1, 2 * (nodes // 3) + nodes % 3 - 1).astype(np.int32),
+        "right": np.where(root, nodes + 2, 0).astype(np.int32),
+        "missing_left": np.where(root, missing_left, 0).astype(np.uint8),
+        "category_set": category_set.astype(np.int32),
+        "categories": np.packbits(bits, axis=1, bitorder="little").view("<u4").reshape(-1, 8).astype(np.uint32),
+        "leaf_values": np.arange(2.0 * count)[:, None],
+        "target": np.empty(0, dtype=np.int32),
+        "base": np.zeros(1),
+    }
+
+
+def leaves(build, dtype="float64", width=1, **trees):
+    """A program that gives the leaves of stumps over what ``build(builder, input)`` computes."""
+    b = Builder()
+    x = b.input("x", dtype, width)
+    b.output("y", [b.op("TreeLeaves", build(b, x), **trees)], "matrix", "<i8")
+    return b.finish()
+
+
+def beside(cells):
+    """The cells and the floats next to them."""
+    dtype = cells.dtype.type
+    with np.errstate(over="ignore"):
+        return np.concatenate([cells, np.nextafter(cells, dtype(-np.inf)), np.nextafter(cells, dtype(np.inf))])
+
+
+def same_leaves(before, after, cells):
+    want, got = (interpreter.run(p, {"x": cells})["y"] for p in (before, after))
+    np.testing.assert_array_equal(want, got)
+
+
+def words(count):
+    return tuple(f"w{i}" for i in range(count))

@@ -92,7 +92,7 @@ def _pipeline(frame: Any) -> Any:
 def _run(target_path: Path, say: output.Say) -> dict[str, Any]:
     import joblib
 
-    from edgeml.cli import bench, timing
+    from edgeml.cli import bench_rows, timing
     from edgeml.compiler import compile as compile_pipeline
     from edgeml.runtimes.load import load
 
@@ -120,6 +120,7 @@ def _run(target_path: Path, say: output.Say) -> dict[str, Any]:
             missing[quantize] = refusal.cause
             continue
         seconds[quantize] = time.perf_counter() - begun
+    singles = held[: bench_rows.MOST_SINGLE].to_dict("records")
     say("asking scikit-learn", 0.7)
     labels, probabilities = pipeline.predict(held), pipeline.predict_proba(held)
     batch_seconds = timing.median_time(partial(pipeline.predict, held), 1)
@@ -136,7 +137,7 @@ def _run(target_path: Path, say: output.Say) -> dict[str, Any]:
             difference = np.abs(found - probabilities)
             relative = difference / np.maximum(np.abs(probabilities), 1e-12)
             taken = timing.median_time(partial(model.predict, held), 1)
-            one = timing.latency(bench.one_by_one(model, "predict", held), _SECONDS_PER_ONE)
+            one = timing.latency(bench_rows.one_by_one(model, "predict", singles), _SECONDS_PER_ONE)
         rows.append(
             {
                 "engine": engine,

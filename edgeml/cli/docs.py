@@ -59,13 +59,15 @@ def _options(command: click.Command) -> Iterator[str]:
     for option in options:
         names = ", ".join(f"`{name}`" for name in option.opts)
         value = "" if option.is_flag else f" {option.metavar or _type(option)}"
-        extra = " Required." if option.required else f" Default: {option.default}." if option.show_default else ""
+        default = ", ".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+        extra = " Required." if option.required else f" Default: {default}." if option.show_default else ""
         yield f"| {names}{value} | {option.help}{extra} |"
     yield ""
 
 
 def _type(option: click.Option) -> str:
-    kinds = {"path": "FILE", "integer range": "NUMBER", "integer": "NUMBER", "choice": "NAME"}
+    numbers = dict.fromkeys(("integer", "integer range", "float range"), "NUMBER")
+    kinds = {"path": "FILE", "choice": "NAME", **numbers}
     return kinds.get(option.type.name, "TEXT")
 
 

@@ -19,7 +19,7 @@ from edgeml.passes.infrastructure import Pass
 from edgeml.passes.rank import ABOVE, rank_trees
 from edgeml.passes.rewrite import Graph, rewrite
 
-# A rank fits 16 bits, with one value to spare for the leaves of the kernels' walk (runtimes/kernels/tree_codes.py).
+# A rank fits 16 bits, with one value to spare for NaN (runtimes/kernels/forest.py).
 MAX_EDGES = 2**16 - 1 - ABOVE
 # Ranks need a column of 0 and 1 for every set of categories; beyond this many the sets themselves are shorter, unless
 # most are asked again and again, as the one-hot columns that raw_trees.py makes sets of are.

@@ -1,7 +1,8 @@
 """From the kernels to one object file, for this machine or another: Numba gives LLVM text, llvmlite the object.
 
-The object defines ``edgeml_run``, the virtual machine that ``entry.py`` describes, a function
-``edgeml_op_NAME`` a kernel, and needs no symbol of any library. Host and cross targets take one path.
+The object defines ``edgeml_run``, the virtual machine that ``entry.py`` describes, ``edgeml_row``, the reader of
+``row_entry.py``, a function ``edgeml_op_NAME`` a kernel, and needs no symbol of any library. Host and cross targets
+take one path.
 ``library.py`` calls this when there is no cached object; the tests call it for ARM in a child process, because
 LLVM aborts the process on some failures.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from edgeml.runtimes.kernels.entry import entry_text, thunk_text
 from edgeml.runtimes.kernels.registry import VIEWS, Kernel, load_all
+from edgeml.runtimes.kernels.row_entry import row_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def llvm_text(identity: str) -> str:
                 if symbol:
                     merged.link_in(llvm.parse_assembly(thunk_text(kernel, symbol, returns)))
     merged.link_in(llvm.parse_assembly(entry_text(kernels, identity)))
-    public = {"edgeml_run", *(f"edgeml_op_{k.name}" for k in kernels)}
+    merged.link_in(llvm.parse_assembly(row_text()))
+    public = {"edgeml_run", "edgeml_row", *(f"edgeml_op_{k.name}" for k in kernels)}
     for function in merged.functions:
         if not function.is_declaration and function.name not in public:
             function.linkage = "internal"

@@ -39,7 +39,11 @@ def _type(view: str) -> str:
     return "ptr" if VIEWS[view].endswith("*") else "i64"
 
 
-_PARAMETERS = ", ".join(f"{_type(view)} %{view}" for view in VIEW_ORDER)
+def _parameter(view: str) -> str:
+    return f"{_type(view)} noalias %{view}" if view == "apart" else f"{_type(view)} %{view}"
+
+
+_PARAMETERS = ", ".join(map(_parameter, VIEW_ORDER))
 
 
 def thunk_text(kernel: Kernel, symbol: str, returns: bool) -> str:
@@ -68,7 +72,9 @@ def entry_text(kernels: Sequence[Kernel], identity: str) -> str:
     types = ", ".join(_type(view) for view in VIEW_ORDER)
     source = {
         "words": "ptr %words", "f": "ptr %scratch", "i": "ptr %scratch", "h": "ptr %scratch",
+        "b": "ptr %scratch", "apart": "ptr %scratch",
         "cf": "ptr %constants", "ci": "ptr %constants", "c32": "ptr %constants",
+        "c8": "ptr %constants",
         "p64": "ptr %ports", "p32": "ptr %ports", "p8": "ptr %ports", "first": "i64 %first", "n": "i64 %n",
     }  # fmt: skip
     arguments = ", ".join(source[view] for view in VIEW_ORDER)

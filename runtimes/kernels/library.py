@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -28,16 +29,19 @@ _LOCK = threading.Lock()
 _FOLDER = Path(__file__).parent
 # A library built for this platform lies here when the package brings one.
 PREBUILT = _FOLDER / "_prebuilt"
+_SYMBOLS = ("edgeml_run", "edgeml_row", "edgeml_python")
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """``run`` holds the GIL: for single rows. ``run_blocks`` lets other threads run. ``source`` says where it
-    is from.
+    """``run`` holds the GIL: for single rows. ``run_blocks`` lets other threads run. ``row`` and ``python`` are the
+    addresses of row_entry.py's function and table. ``source`` says where it is from.
     """
 
     run: Any
     run_blocks: Any
+    row: int
+    python: int
     source: str
     holder: Any
 
@@ -45,7 +49,7 @@ class Library:
 def identity() -> str:
     """SHA-256 of everything the kernels are made from. A library of other kernels does not fit our instructions."""
     digest = sha256()
-    names = (*MODULES, "scalar", "registry", "entry", "build", "encode")
+    names = (*MODULES, "scalar", "registry", "entry", "row_entry", "row_layout", "build", "encode")
     for path in (*(_FOLDER / f"{name}.py" for name in names), Path(elementary.__file__)):
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -82,17 +86,18 @@ def _shared(path: Path) -> Library:
     try:
         library = ctypes.CDLL(str(path))
         text = ctypes.cast(library.edgeml_identity, ctypes.c_char_p).value
-        address = ctypes.cast(library.edgeml_run, ctypes.c_void_p).value
+        addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _SYMBOLS]
     except (OSError, AttributeError) as error:
         raise EngineError(f"the kernels' library {path} cannot be loaded: {error}", remedy) from None
-    if text != identity().encode() or address is None:
+    if text != identity().encode() or None in addresses:
         raise EngineError(f"the kernels' library {path} was built from other kernels", remedy)
-    return _library(address, str(path), library)
+    return _library([a or 0 for a in addresses], str(path), library)
 
 
-def _library(address: int, source: str, holder: Any) -> Library:
+def _library(addresses: Sequence[int], source: str, holder: Any) -> Library:
     arguments = (ctypes.c_int64, ctypes.c_void_p)
-    return Library(ctypes.PYFUNCTYPE(*arguments)(address), ctypes.CFUNCTYPE(*arguments)(address), source, holder)
+    run, row, python = addresses
+    return Library(ctypes.PYFUNCTYPE(*arguments)(run), ctypes.CFUNCTYPE(*arguments)(run), row, python, source, holder)
 
 
 # --- an object, from the cache or compiled now --------------------------------------------------------------
@@ -120,7 +125,8 @@ def _compiled() -> Library | None:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
     engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return _library(engine.get_function_address("edgeml_run"), origin, engine)
+    found = [engine.get_function_address(n) or engine.get_global_value_address(n) for n in _SYMBOLS]
+    return _library(found, origin, engine)
 
 
 def cache_key(source: str, llvmlite_version: str, llvm: Any) -> str:

@@ -106,7 +106,9 @@ def constant(e: Encoder, node: Node, value: int) -> None:
 
 @encodes("Concat")
 def concat(e: Encoder, node: Node, value: int) -> None:
-    """One copy for operands that lie side by side, as the inputs of a single row do."""
+    """One copy for all operands that lie side by side, as raw columns do; none where that is the whole value."""
+    if e.alias_inputs(value, node.inputs):
+        return
     out, at = e.allocate(value), 0
     pending: list[Register] = []
     for part in node.inputs:

@@ -29,9 +29,12 @@ VIEWS = {
     "f": "float64*",  # scratch
     "i": "int64*",  # scratch
     "h": "uint16*",  # scratch
+    "b": "uint8*",  # scratch
+    "apart": "uint8*",  # scratch that the kernel reaches by no other view: LLVM need not look whether they overlap
     "cf": "float64*",  # constants
     "ci": "int64*",  # constants
     "c32": "int32*",  # constants
+    "c8": "uint8*",  # constants
     "p64": "int64**",  # ports: addresses of input and output arrays of 8-byte elements
     "p32": "float32**",
     "p8": "uint8**",
@@ -41,7 +44,8 @@ VIEWS = {
 
 # Modules with kernels, in the order of compilation. A new file is entered here.
 MODULES = (
-    "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_codes", "trees", "checks", "counting",
+    "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_ranks", "tree_codes", "tree_bits",
+    "trees", "checks", "counting",
 )  # fmt: skip
 
 

@@ -1,13 +1,11 @@
-"""Tree ensembles over ranks: walks over 16-bit codes, with nodes of one 8-byte word.
+"""Trees of a batch by walks over codes of 16 bits, with nodes of one 8-byte word: for trees of more leaves than bit
+vectors are made for.
 
-An ensemble is walked so when its thresholds are whole numbers below 65534 and no node treats NaN or categories apart:
-edgeml/passes/rank.py makes such trees, and trees.py asks ``fits``. Then a cell x goes left of a threshold exactly
-where its code does: the code is x rounded up, within [0, 65535], and 65535 for NaN and all that is larger.
-
-Codes stand in groups of eight rows, ``group * width * 8 + column * 8 + row``, so that one number in the node finds
-the cell of every row of a group. A node is ``next << 32 | column * 8 << 16 | threshold``. The children of a node stand
-side by side, left at ``next`` and right behind it, and node ``t`` is the root of tree ``t``. A leaf's threshold is
-65535 and its ``next`` the leaf itself: a walk that has arrived stays. Where it ends is looked up in a table of int32.
+Codes are the ranks of tree_ranks.py; a column whose NaN goes left is one of its own. They stand in groups of eight
+rows, ``group * width * 8 + column * 8 + row``, so that one number in the node finds the cell of every row of a group.
+A node is ``next << 32 | column * 8 << 16 | threshold``. The children of a node stand side by side, left at ``next``
+and right behind it, and node ``t`` is the root of tree ``t``. A leaf's threshold is 65535 and its ``next`` the leaf
+itself: a walk that has arrived stays. Where it ends is looked up in a table of int32.
 """
 
 from __future__ import annotations
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeml.errors import ProgramError
+from edgeml.runtimes.kernels.forest import NAN_RANK, Ranks, ranks
 from edgeml.runtimes.kernels.registry import kernel
+from edgeml.runtimes.kernels.tree_ranks import emit_ranks
 
 if TYPE_CHECKING:
-    from edgeml.ir import Node
     from edgeml.ir.table import Array
     from edgeml.runtimes.kernels.encode import Encoder, Register
 
@@ -30,28 +29,25 @@ LANES = 8
 STRIDE = 4
 CODE = 0xFFFF  # the largest code, and the threshold of a leaf
 COLUMN_SHIFT, NEXT_SHIFT = 16, 32
-MAX_THRESHOLD = CODE - 2
 MAX_COLUMNS = (CODE + 1) // LANES
 MAX_NODES = 1 << 31
 
 
 # --- codes --------------------------------------------------------------------------------------------------
-def code_of(x: Any) -> Any:
-    """x rounded up, kept within the codes; NaN is above all."""
-    small = x if x <= CODE else np.float64(CODE)
-    small = small if small > 0.0 else 0.0
-    whole = np.int32(small)
-    return whole + np.int32(np.float64(whole) < small)
+@kernel("tree_codes", "words h ci n")
+def tree_codes(words: Any, h: Any, ci: Any, n: Any) -> None:
+    """Groups of eight rows from columns of ranks. Words: codes, ranks, log2 of the rows of a block, table, width.
 
-
-@kernel("tree_codes", "words f h n")
-def tree_codes(words: Any, f: Any, h: Any, n: Any) -> None:
-    """Words: codes (in elements of 16 bits), x, its steps, width."""
-    o, a, a_step, a_row, width = words[0], words[1], words[2], words[3], words[4]
-    for r in range(0, n, LANES):
-        for j in range(width):
+    The table has for each column the one of ranks, and whether NaN ranks lowest.
+    """
+    o, ranks, shift, table, width = words[0], words[1], words[2], words[3], words[4]
+    for j in range(width):
+        a = ranks + (ci[table + 2 * j] << shift)
+        missing = np.uint16(0 if ci[table + 2 * j + 1] != 0 else NAN_RANK)
+        for r in range(0, n, LANES):
             for lane in range(min(LANES, n - r)):
-                h[o + r * width + j * LANES + lane] = code_of(f[a + j * a_step + (r + lane) * a_row])
+                rank = np.uint16(h[a + r + lane])
+                h[o + r * width + j * LANES + lane] = rank if rank != np.uint16(NAN_RANK) else missing
 
 
 # --- eight walks --------------------------------------------------------------------------------------------
@@ -103,15 +99,17 @@ def start(f: Any, cf: Any, o: Any, o_step: Any, o_row: Any, base: Any, width: An
 
 @kernel("tree_codes_one", "words f h i cf ci c32 n", scalar=True)
 def tree_codes_one(words: Any, f: Any, h: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
-    """Leaves of one value, added to the tree's column. More words: leaf_values, columns (or -1: all 0), base, width."""
+    """Leaves of one value, added to the column of the tree. More words: leaf_values, columns, whether there are any,
+    base, width.
+    """
     x, x_width, nodes, ends, trees, found, o, o_step, o_row = (
         words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8],
     )  # fmt: skip
-    values, target, base, width = words[9], words[10], words[11], words[12]
+    values, target, has_target, base, width = words[9], words[10], words[11], words[12], words[13]
     start(f, cf, o, o_step, o_row, base, width, n)
     full = n - (n & (LANES - 1))
     for tree in range(trees):
-        to = o + (ci[target + tree] * o_step if target >= 0 else 0)
+        to = o + (ci[target + tree] * o_step if has_target != 0 else 0)
         for r in range(0, full, LANES):
             walks(h, i, ci, c32, nodes, ends, tree, 0, x + r * x_width, 1, found)
             for lane in range(LANES):
@@ -120,7 +118,7 @@ def tree_codes_one(words: Any, f: Any, h: Any, i: Any, cf: Any, ci: Any, c32: An
         for tree in range(0, trees, LANES):
             walks(h, i, ci, c32, nodes, ends, tree, 1, x + full * x_width + r - full, 0, found)
             for lane in range(min(LANES, trees - tree)):
-                to = o + (ci[target + tree + lane] * o_step if target >= 0 else 0)
+                to = o + (ci[target + tree + lane] * o_step if has_target != 0 else 0)
                 f[to + r * o_row] += cf[values + i[found + lane]]
 
 
@@ -187,20 +185,11 @@ def paired(attrs: Mapping[str, Any]) -> tuple[Array, Array]:
     return source, children[source]
 
 
-def fits(attrs: Mapping[str, Any], width: int) -> bool:
-    """Whether the codes of the module's docstring decide as the ensemble does."""
-    inner = attrs["feature"] >= 0
-    threshold = attrs["threshold"][inner]
-    plain = not attrs["missing_left"][inner].any() and (attrs["category_set"][inner] < 0).all()
-    whole = (threshold >= 0).all() and (threshold <= MAX_THRESHOLD).all() and (threshold == np.floor(threshold)).all()
-    return bool(plain and whole and width <= MAX_COLUMNS and attrs["leaf_values"].size < MAX_NODES)
-
-
-def _words(attrs: Mapping[str, Any]) -> Array:
+def _words(attrs: Mapping[str, Any], found: Ranks) -> Array:
     source, children = paired(attrs)
-    feature, leaf = attrs["feature"][source].astype(np.int64), attrs["feature"][source] < 0
-    threshold = np.where(leaf, 0, attrs["threshold"][source]).astype(np.int64)
-    split = children << NEXT_SHIFT | (feature * LANES) << COLUMN_SHIFT | threshold
+    leaf = attrs["feature"][source] < 0
+    column, place = found.columns.column[source], found.place[source]
+    split = children << NEXT_SHIFT | (column * LANES) << COLUMN_SHIFT | place
     return np.where(leaf, np.arange(len(source)) << NEXT_SHIFT | CODE, split)
 
 
@@ -211,26 +200,35 @@ def _ends(attrs: Mapping[str, Any], width: int) -> Array:
     return np.append(ends, np.zeros(len(ends) % 2, dtype=np.int64)).astype("<i4").view(np.int64)
 
 
-def encode(e: Encoder, node: Node, value: int, x: Register, out: Register) -> None:
-    """Instructions for an ensemble that ``fits``."""
-    attrs, block = node.attrs, e.block
+def _table(found: Ranks) -> Array:
+    return np.stack(found.source(np.arange(found.columns.count)), axis=1).astype(np.int64)
+
+
+def encode(e: Encoder, attrs: Mapping[str, Any], leaves: bool, value: int, x: Register, out: Register) -> bool:
+    """Instructions for the ensemble on blocks of rows; False where it cannot be walked over codes."""
+    block = e.block
+    found = e.fact(value, "ranks", lambda: ranks(attrs))
+    if found is None or not 0 < found.columns.count <= MAX_COLUMNS or attrs["leaf_values"].size >= MAX_NODES:
+        return False
     k = attrs["leaf_values"].shape[1]
-    found = e.temporary(-(-LANES // block))
-    codes = e.temporary(-(-2 * x.width * -(-block // LANES) // block))
-    at = codes.offset * 4  # elements of 16 bits
-    nodes = e.constants(value, "nodes", lambda: _words(attrs))
-    ends = 2 * e.constants(value, "ends", lambda: _ends(attrs, 1 if node.op == "TreeLeaves" else k))
-    e.emit("tree_codes", at, x.offset, x.step, x.row, x.width)
-    words = [at, x.width, nodes, ends, len(attrs["roots"]), found.offset, out.offset, out.step, out.row]
-    if node.op == "TreeLeaves":
+    eight = e.cells_of(LANES)
+    width = found.columns.count
+    codes = 4 * e.cells_of(-(-width * max(block, LANES) // 4))  # elements of 16 bits
+    nodes = e.constants(value, "nodes", lambda: _words(attrs, found))
+    ends = 2 * e.constants(value, "ends", lambda: _ends(attrs, 1 if leaves else k))
+    made = emit_ranks(e, value, found, x)
+    e.emit("tree_codes", codes, made, block.bit_length() - 1, e.constants(value, "codes", lambda: _table(found)), width)
+    words = [codes, width, nodes, ends, len(attrs["roots"]), eight, out.offset, out.step, out.row]
+    if leaves:
         e.emit("tree_codes_leaves", *words)
-        return
+        return True
     values = e.constants(value, "values", lambda: attrs["leaf_values"])
     base = e.constants(value, "base", lambda: attrs["base"])
     if k == 1:
         targets = attrs["target"]
-        target = e.constants(value, "target", lambda: targets.astype(np.int64)) if targets.size else -1
-        e.emit("tree_codes_one", *words, values, target, base, out.width)
+        target = e.constants(value, "target", lambda: targets.astype(np.int64))
+        e.emit("tree_codes_one", *words, values, target, int(targets.size > 0), base, out.width)
     else:
         sums = out.offset if block == 1 else e.temporary(k).offset
         e.emit("tree_codes_rows", *words, values, base, k, sums)
+    return True

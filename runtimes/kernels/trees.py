@@ -1,208 +1,233 @@
-"""Tree ensembles: eight walks at a time, so that the loads of one hide behind the others.
+"""Tree ensembles row by row: eight trees are walked at a time, so that the loads of one hide behind those of others.
 
-A node is two 8-byte words. Word 0 is the threshold, or the number of the set in a categorical node. Word 1 is
-``next << 32 | feature << 3 | leaf << 2 | categorical << 1 | missing_left``. The children of a node stand side
-by side, left at ``next`` and right behind it, and node ``t`` is the root of tree ``t``.
+This is how a single row is answered, and a batch whose trees have no other form: tree_bits.py and tree_codes.py take
+most batches. The cells that the nodes look at are put side by side first, as forest.py's ``Columns`` lists them, so
+that a node does no more than compare one cell with one threshold.
 
-NaN: ``value <= threshold`` is false, so a missing value goes right unless the missing_left bit says left. A
-leaf's threshold is a NaN, so every value goes right, and its ``next`` is the node before it: a walk that has
-arrived stays. The lower bits of that NaN are the leaf's row of leaf_values.
+A node is two 8-byte words: the threshold, and two numbers of 4 bytes, the cell and ``next``, the word at which the
+left child begins; the right one stands behind it. NaN: ``value <= threshold`` is false, so a missing value goes right,
+and a column whose NaN goes left holds -inf instead. Node ``t`` is the root of tree ``t``. A leaf's threshold is a NaN,
+so every value goes right, and its ``next`` is the node before it: a walk that has arrived stays. The lower bits of
+that NaN are where the leaf's values begin in leaf_values, and its cell is -1, which is there to be read: one cell
+stands in front of all.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeml import fast
 from edgeml.errors import ProgramError
-from edgeml.runtimes.kernels import tree_codes
+from edgeml.runtimes.kernels import tree_bits, tree_codes
+from edgeml.runtimes.kernels.forest import WORDS, columns, comparable
 from edgeml.runtimes.kernels.registry import encodes, kernel
 from edgeml.runtimes.kernels.tree_codes import LANES, paired
+from edgeml.runtimes.kernels.tree_ranks import category_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from edgeml.ir import Node
     from edgeml.ir.table import Array
     from edgeml.runtimes.kernels.encode import Encoder
+    from edgeml.runtimes.kernels.forest import Columns
 
-# Levels walked before looking whether all lanes have arrived.
+# Levels walked before looking whether all eight have arrived.
 STRIDE = 4
-MISSING_LEFT, CATEGORICAL, LEAF = 1, 2, 4
-FEATURE_SHIFT, NEXT_SHIFT = 3, 32
-MAX_FEATURES = 1 << 29
+NODE = 2  # words
+LARGEST = (1 << 31) - 1
 LEAF_NAN = 0x7FF8000000000000
-LEAF_ROW = (1 << 32) - 1
+LEAF_PLACE = (1 << 32) - 1
 
 
-# --- one step -----------------------------------------------------------------------------------------------
-def step(f: Any, cf: Any, ci: Any, nodes: Any, sets: Any, x: Any, shift: Any, node: Any) -> Any:
-    """The node after ``node`` where all nodes are numeric. ``x`` is the row's first cell, columns are 1 <<
-    shift apart.
-    """
-    word = ci[nodes + 2 * node + 1]
-    value = f[x + (((word & 0xFFFFFFFF) >> FEATURE_SHIFT) << shift)]
-    left = (value <= cf[nodes + 2 * node]) | ((value != value) & ((word & MISSING_LEFT) != 0))
-    return (word >> NEXT_SHIFT) + np.int64(not left)
+# --- the cells ----------------------------------------------------------------------------------------------
+def gather(f: Any, ci: Any, x: Any, x_step: Any, table: Any, to: Any) -> None:
+    """The columns of one row side by side. The table has three counts, and then what each kind of column is made of."""
+    features, low, sets = ci[table], ci[table + 1], ci[table + 2]
+    table += 3
+    for j in range(features):
+        f[to + j] = f[x + ci[table + j] * x_step]
+    table += features
+    for j in range(low):
+        value = f[x + ci[table + j] * x_step]
+        f[to + features + j] = value if value == value else -np.inf
+    table += low
+    to += features + low
+    for j in range(sets):
+        category = category_of(f[x + ci[table] * x_step])
+        f[to + j] = 1.0 if (ci[table + 1 + (category >> 6)] >> (category & 63)) & 1 != 0 else 0.0
+        table += 1 + WORDS
 
 
-def step_categorical(f: Any, cf: Any, ci: Any, nodes: Any, sets: Any, x: Any, shift: Any, node: Any) -> Any:
-    """The node after ``node``, which may be categorical: left where the set has the category's bit."""
-    word = ci[nodes + 2 * node + 1]
-    value = f[x + (((word & 0xFFFFFFFF) >> FEATURE_SHIFT) << shift)]
-    missing = value != value
-    left = value <= cf[nodes + 2 * node]
-    if (word & CATEGORICAL) != 0:
-        if value >= 0.0 and value < 256.0:
-            category = np.int64(np.int32(value))
-            bits = ci[sets + 4 * ci[nodes + 2 * node] + (category >> 6)]
-            left = ((bits >> (category & 63)) & 1) != 0
-        else:
-            missing = True
-    if missing:
-        left = (word & MISSING_LEFT) != 0
-    return (word >> NEXT_SHIFT) + np.int64(not left)
-
-
-def is_leaf(ci: Any, nodes: Any, node: Any) -> Any:
-    return ci[nodes + 2 * node + 1] & LEAF
+def _gathered(found: Columns) -> Array:
+    """The table of ``gather``."""
+    counts = [len(found.features), len(found.low), len(found.categorical)]
+    sets = np.column_stack([found.categorical, found.right.view(np.int64)])
+    return np.concatenate([counts, found.features, found.features[found.low], sets.ravel()])
 
 
 # --- eight walks --------------------------------------------------------------------------------------------
-def _walks(one_step: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that walks eight ways at once: walk l starts at node ``root + l * root_step`` in the row
-    whose first cell is ``x + l * x_step``, and writes the row of leaf_values it reaches to ``i[found + l]``.
+def step(f: Any, cf: Any, c32: Any, nodes: Any, x: Any, node: Any) -> Any:
+    """The node after ``node``, both as the word they begin at, for the row whose cells begin at ``x``."""
+    halves = 2 * (nodes + node)
+    right = not (f[x + c32[halves + 2]] <= cf[nodes + node])
+    return c32[halves + 3] + NODE * np.int64(right)
+
+
+def cell_of(c32: Any, nodes: Any, node: Any) -> Any:
+    return c32[2 * (nodes + node) + 2]
+
+
+def leaf_of(ci: Any, nodes: Any, node: Any) -> Any:
+    return ci[nodes + node] & LEAF_PLACE
+
+
+def walks(f: Any, i: Any, cf: Any, ci: Any, c32: Any, nodes: Any, x: Any, root: Any, found: Any) -> None:
+    """Walk eight trees, whose roots stand at ``root`` and behind; where each leaf's values begin goes to ``found``."""
+    a, b, c, d = root, root + NODE, root + 2 * NODE, root + 3 * NODE
+    p, q, s, t = root + 4 * NODE, root + 5 * NODE, root + 6 * NODE, root + 7 * NODE
+    leaves = np.int64(0)
+    while leaves >= 0:
+        for _ in range(STRIDE):
+            a, b = step(f, cf, c32, nodes, x, a), step(f, cf, c32, nodes, x, b)
+            c, d = step(f, cf, c32, nodes, x, c), step(f, cf, c32, nodes, x, d)
+            p, q = step(f, cf, c32, nodes, x, p), step(f, cf, c32, nodes, x, q)
+            s, t = step(f, cf, c32, nodes, x, s), step(f, cf, c32, nodes, x, t)
+        leaves = cell_of(c32, nodes, a) & cell_of(c32, nodes, b) & cell_of(c32, nodes, c) & cell_of(c32, nodes, d)
+        leaves &= cell_of(c32, nodes, p) & cell_of(c32, nodes, q) & cell_of(c32, nodes, s) & cell_of(c32, nodes, t)
+    i[found], i[found + 1], i[found + 2] = leaf_of(ci, nodes, a), leaf_of(ci, nodes, b), leaf_of(ci, nodes, c)
+    i[found + 3], i[found + 4], i[found + 5] = leaf_of(ci, nodes, d), leaf_of(ci, nodes, p), leaf_of(ci, nodes, q)
+    i[found + 6], i[found + 7] = leaf_of(ci, nodes, s), leaf_of(ci, nodes, t)
+
+
+# --- kernels: words are x, its steps, table, the cells, nodes, trees, eight cells for leaves, result, its steps --
+@kernel("tree_walk_one", "words f i cf ci c32 n", scalar=True)
+def tree_walk_one(words: Any, f: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
+    """Leaves of one value that are all added up. More words: leaf_values, base."""
+    x, x_step, x_row, table, cells, nodes, trees, found, o, o_row = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[10],
+    )  # fmt: skip
+    values, base = words[11], words[12]
+    for r in range(n):
+        gather(f, ci, x + r * x_row, x_step, table, cells)
+        total = cf[base]
+        for tree in range(0, trees, LANES):
+            walks(f, i, cf, ci, c32, nodes, cells, NODE * tree, found)
+            for lane in range(min(LANES, trees - tree)):
+                total += cf[values + i[found + lane]]
+        f[o + r * o_row] = total
+
+
+@kernel("tree_walk_two", "words f i cf ci c32 n", scalar=True)
+def tree_walk_two(words: Any, f: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
+    """Leaves of two values, as two classes have. More words: leaf_values, base."""
+    x, x_step, x_row, table, cells, nodes, trees, found, o, o_step, o_row = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10],
+    )  # fmt: skip
+    values, base = words[11], words[12]
+    for r in range(n):
+        gather(f, ci, x + r * x_row, x_step, table, cells)
+        first, second = cf[base], cf[base + 1]
+        for tree in range(0, trees, LANES):
+            walks(f, i, cf, ci, c32, nodes, cells, NODE * tree, found)
+            for lane in range(min(LANES, trees - tree)):
+                first += cf[values + i[found + lane]]
+                second += cf[values + i[found + lane] + 1]
+        f[o + r * o_row] = first
+        f[o + o_step + r * o_row] = second
+
+
+@kernel("tree_walk", "words f i cf ci c32 n")
+def tree_walk(words: Any, f: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
+    """Any leaves. More words: leaf_values, base, their columns, for each tree its column of the result, whether it
+    has one, and the width of the result.
     """
-
-    def walks(
-        f: Any, i: Any, cf: Any, ci: Any, nodes: Any, sets: Any, shift: Any,
-        root: Any, root_step: Any, x: Any, x_step: Any, found: Any,
-    ) -> None:  # fmt: skip
-        a, b, c, d = root, root + root_step, root + 2 * root_step, root + 3 * root_step
-        p, q, s, t = root + 4 * root_step, root + 5 * root_step, root + 6 * root_step, root + 7 * root_step
-        leaves = 0
-        while leaves == 0:
-            for _ in range(STRIDE):
-                a = one_step(f, cf, ci, nodes, sets, x, shift, a)
-                b = one_step(f, cf, ci, nodes, sets, x + x_step, shift, b)
-                c = one_step(f, cf, ci, nodes, sets, x + 2 * x_step, shift, c)
-                d = one_step(f, cf, ci, nodes, sets, x + 3 * x_step, shift, d)
-                p = one_step(f, cf, ci, nodes, sets, x + 4 * x_step, shift, p)
-                q = one_step(f, cf, ci, nodes, sets, x + 5 * x_step, shift, q)
-                s = one_step(f, cf, ci, nodes, sets, x + 6 * x_step, shift, s)
-                t = one_step(f, cf, ci, nodes, sets, x + 7 * x_step, shift, t)
-            leaves = is_leaf(ci, nodes, a) & is_leaf(ci, nodes, b) & is_leaf(ci, nodes, c) & is_leaf(ci, nodes, d)
-            leaves &= is_leaf(ci, nodes, p) & is_leaf(ci, nodes, q) & is_leaf(ci, nodes, s) & is_leaf(ci, nodes, t)
-        i[found] = ci[nodes + 2 * a] & LEAF_ROW
-        i[found + 1] = ci[nodes + 2 * b] & LEAF_ROW
-        i[found + 2] = ci[nodes + 2 * c] & LEAF_ROW
-        i[found + 3] = ci[nodes + 2 * d] & LEAF_ROW
-        i[found + 4] = ci[nodes + 2 * p] & LEAF_ROW
-        i[found + 5] = ci[nodes + 2 * q] & LEAF_ROW
-        i[found + 6] = ci[nodes + 2 * s] & LEAF_ROW
-        i[found + 7] = ci[nodes + 2 * t] & LEAF_ROW
-
-    return walks
-
-
-# --- kernels: words are x, its row stride and shift, nodes, sets, trees, eight cells for leaves, result and its step
-def add_leaf(
-    f: Any, cf: Any, ci: Any, o: Any, o_step: Any, values: Any, k: Any, target: Any, tree: Any, leaf: Any
-) -> None:
-    """Add row ``leaf`` of leaf_values to one row of the result, or its one value to the tree's target column."""
-    if target < 0:
-        for c in range(k):
-            f[o + c * o_step] += cf[values + leaf * k + c]
-    else:
-        f[o + ci[target + tree] * o_step] += cf[values + leaf]
-
-
-def _ensemble(name: str, walks: Callable[..., Any]) -> None:
-    """Register kernel ``name``. More words: leaf_values, its columns, targets (or -1), base, width of the result."""
-
-    @kernel(name, "words f i cf ci n")
-    def run(words: Any, f: Any, i: Any, cf: Any, ci: Any, n: Any) -> None:
-        x, x_row, shift, nodes, sets, trees, found = (
-            words[0], words[1], words[2], words[3], words[4], words[5], words[6],
-        )  # fmt: skip
-        o, o_step, values, k, target, base, width = (
-            words[7], words[8], words[9], words[10], words[11], words[12], words[13],
-        )  # fmt: skip
+    x, x_step, x_row, table, cells, nodes, trees, found, o, o_step, o_row = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10],
+    )  # fmt: skip
+    values, base, k, target, has_target, width = words[11], words[12], words[13], words[14], words[15], words[16]
+    for r in range(n):
+        gather(f, ci, x + r * x_row, x_step, table, cells)
+        to = o + r * o_row
         for c in range(width):
-            for r in range(n):
-                f[o + c * o_step + r] = cf[base + c]
-        full = n - (n & (LANES - 1))
-        for tree in range(trees):
-            for r in range(0, full, LANES):
-                walks(f, i, cf, ci, nodes, sets, shift, tree, 0, x + r * x_row, x_row, found)
-                for lane in range(LANES):
-                    add_leaf(f, cf, ci, o + r + lane, o_step, values, k, target, tree, i[found + lane])
-        for r in range(full, n):  # what is no full group of rows: eight trees at a time instead
-            for tree in range(0, trees, LANES):
-                walks(f, i, cf, ci, nodes, sets, shift, tree, 1, x + r * x_row, 0, found)
-                for lane in range(min(LANES, trees - tree)):
-                    add_leaf(f, cf, ci, o + r, o_step, values, k, target, tree + lane, i[found + lane])
+            f[to + c * o_step] = cf[base + c]
+        for tree in range(0, trees, LANES):
+            walks(f, i, cf, ci, c32, nodes, cells, NODE * tree, found)
+            for lane in range(min(LANES, trees - tree)):
+                leaf = values + i[found + lane]
+                if has_target == 0:
+                    for c in range(k):
+                        f[to + c * o_step] += cf[leaf + c]
+                else:
+                    f[to + ci[target + tree + lane] * o_step] += cf[leaf]
 
 
-def _leaves(name: str, walks: Callable[..., Any]) -> None:
-    """Register kernel ``name``: the leaf of every tree."""
-
-    @kernel(name, "words f i cf ci n")
-    def run(words: Any, f: Any, i: Any, cf: Any, ci: Any, n: Any) -> None:
-        x, x_row, shift, nodes, sets, trees, found, o, o_step = (
-            words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8],
-        )  # fmt: skip
-        for r in range(n):
-            for tree in range(0, trees, LANES):
-                walks(f, i, cf, ci, nodes, sets, shift, tree, 1, x + r * x_row, 0, found)
-                for lane in range(min(LANES, trees - tree)):
-                    i[o + (tree + lane) * o_step + r] = i[found + lane]
-
-
-for _suffix, _step in (("", step), ("_categorical", step_categorical)):
-    _function = _walks(_step)
-    _ensemble(f"tree_ensemble{_suffix}", _function)
-    _leaves(f"tree_leaves{_suffix}", _function)
+@kernel("tree_walk_leaves", "words f i cf ci c32 n", scalar=True)
+def tree_walk_leaves(words: Any, f: Any, i: Any, cf: Any, ci: Any, c32: Any, n: Any) -> None:
+    """The leaf of every tree."""
+    x, x_step, x_row, table, cells, nodes, trees, found, o, o_step, o_row = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10],
+    )  # fmt: skip
+    for r in range(n):
+        gather(f, ci, x + r * x_row, x_step, table, cells)
+        for tree in range(0, trees, LANES):
+            walks(f, i, cf, ci, c32, nodes, cells, NODE * tree, found)
+            for lane in range(min(LANES, trees - tree)):
+                i[o + (tree + lane) * o_step + r * o_row] = i[found + lane]
 
 
 # --- encoding -----------------------------------------------------------------------------------------------
-def _nodes(attrs: Mapping[str, Any]) -> Array:
-    """The nodes as words, int64 (nodes, 2), in the order that ``paired`` gives."""
-    feature, sets = attrs["feature"], attrs["category_set"]
-    if (feature >= MAX_FEATURES).any():
-        raise ProgramError(f"an ensemble over {feature.max()} columns is beyond the kernels")
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What ``walks`` reads: nodes as words, and the table of ``gather``."""
+
+    nodes: Array
+    table: Array
+    cells: int
+
+
+def _walk(attrs: Mapping[str, Any], k: int) -> _Walk:
+    found = columns(attrs)
     source, children = paired(attrs)
-    leaf = feature[source] < 0
-    categorical = ~leaf & (sets[source] >= 0)
-    words = np.empty((len(source), 2), dtype=np.int64)
-    words[:, 0] = attrs["threshold"].view(np.int64)[source]
-    words[categorical, 0] = sets[source[categorical]]
-    words[leaf, 0] = LEAF_NAN | attrs["left"][source[leaf]].astype(np.int64)
-    flags = feature[source].astype(np.int64) << FEATURE_SHIFT | (attrs["missing_left"][source] != 0) * MISSING_LEFT
-    flags = np.where(leaf, LEAF, flags | categorical * CATEGORICAL)
-    words[:, 1] = np.where(leaf, np.arange(len(source)) - 1, children) << NEXT_SHIFT | flags
-    return words
+    if NODE * len(source) > LARGEST or attrs["leaf_values"].size > LEAF_PLACE:
+        raise ProgramError(f"an ensemble of {len(source)} nodes is beyond the kernels")
+    leaf = attrs["feature"][source] < 0
+    words = np.empty((len(source), NODE), dtype=np.int64)
+    words[:, 0] = np.where(attrs["category_set"] >= 0, 0.0, attrs["threshold"]).view(np.int64)[source]
+    words[leaf, 0] = LEAF_NAN | attrs["left"][source[leaf]].astype(np.int64) * k
+    halves = words.view("<i4")
+    halves[:, 2] = found.column[source]
+    halves[:, 3] = NODE * np.where(leaf, np.arange(len(source)) - 1, children)
+    return _Walk(words, _gathered(found), found.count)
 
 
 @encodes("TreeEnsemble", "TreeLeaves")
 def tree_ensemble(e: Encoder, node: Node, value: int) -> None:
-    x, attrs = e.register(node.inputs[0]), node.attrs
+    x, leaves = e.register(node.inputs[0]), node.op == "TreeLeaves"
+    attrs = e.fact(value, "comparable", lambda: comparable(node.attrs))
     out = e.allocate(value)
-    if tree_codes.fits(attrs, x.width):
-        tree_codes.encode(e, node, value, x, out)
-        return
-    found = e.temporary(-(-LANES // e.block))
-    categorical = bool(((attrs["category_set"] >= 0) & (attrs["feature"] >= 0)).any())
-    nodes = e.constants(value, "nodes", lambda: _nodes(attrs))
-    sets = e.constants(value, "sets", lambda: np.ascontiguousarray(attrs["categories"]).view(np.int64))
-    suffix = "_categorical" if categorical else ""
-    words = [x.offset, x.row, x.step.bit_length() - 1, nodes, sets, len(attrs["roots"]), found.offset]
-    words += [out.offset, out.step]
-    if node.op == "TreeLeaves":
-        e.emit(f"tree_leaves{suffix}", *words)
+    if e.block > 1:
+        if fast.on("bits") and tree_bits.encode(e, attrs, leaves, value, x, out):
+            return
+        if tree_codes.encode(e, attrs, leaves, value, x, out):
+            return
+    k = attrs["leaf_values"].shape[1]
+    walk = e.fact(value, "walk", lambda: _walk(attrs, 1 if leaves else k))
+    nodes = e.constants(value, "walk nodes", lambda: walk.nodes)
+    table = e.constants(value, "walk columns", lambda: walk.table)
+    cells, found = e.cells_of(walk.cells + 1) + 1, e.cells_of(LANES)
+    words = [x.offset, x.step, x.row, table, cells, nodes, len(attrs["roots"]), found, out.offset, out.step, out.row]
+    if leaves:
+        e.emit("tree_walk_leaves", *words)
         return
     values = e.constants(value, "values", lambda: attrs["leaf_values"])
-    target = e.constants(value, "target", lambda: attrs["target"].astype(np.int64)) if attrs["target"].size else -1
-    base = e.constants(value, "base", lambda: attrs["base"])
-    e.emit(f"tree_ensemble{suffix}", *words, values, attrs["leaf_values"].shape[1], target, base, out.width)
+    words += [values, e.constants(value, "base", lambda: attrs["base"])]
+    targets = attrs["target"]
+    if k <= 2 and out.width == k and not targets.any():
+        e.emit("tree_walk_one" if k == 1 else "tree_walk_two", *words)
+        return
+    target = e.constants(value, "target", lambda: targets.astype(np.int64))
+    e.emit("tree_walk", *words, k, target, int(targets.size > 0), out.width)

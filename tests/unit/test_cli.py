@@ -7,7 +7,6 @@ import pytest
 
 from edgeml.errors import ParityError
 from edgeml.quantize.budget import Budget
-from edgeml.targets.base import TARGETS
 from tests.cli_tools import compile_to, fitted, frame, run
 
 
@@ -143,7 +142,7 @@ def test_compile_refuses_bad_input_and_writes_nothing(work, change, message):
     assert {path: path.read_bytes() for path in work.iterdir()} == before
 
 
-# --- inspect, verify, bench
+# --- inspect, verify
 def test_inspect_shows_what_runs(work):
     done = run("inspect", work / "model.edgeml")
     assert done.exit_code == 0
@@ -247,46 +246,3 @@ def test_verify_needs_both(work):
     done = run("verify", work / "model.edgeml", "--data", work / "test.csv")
     assert done.exit_code == 2
     assert "--pipeline and --data go together" in done.stderr
-
-
-def test_bench_measures_side_by_side(work):
-    args = ("bench", work / "model.edgeml", "--rows", 500, "--repeats", 1, "--pipeline", work / "model.skops")
-    report = json.loads(run(*args, "--data", work / "test.csv", "--json").stdout)
-    assert [r["engine"] for r in report["results"]] == ["scikit-learn", *TARGETS]
-    for r in report["results"]:
-        assert 0 < r["one_p50_s"] <= r["one_p99_s"]
-        assert r["rows_per_s"] == pytest.approx(500 / r["batch_s"])
-        assert r["bytes"] > 0
-    assert all(r["cold_load_s"] > r["load_s"] > 0 for r in report["results"][1:])
-
-
-def test_bench_runs_on_golden_rows_alone(work):
-    done = run("bench", work / "model.edgeml", "--rows", 100, "--repeats", 1, "--method", "predict_proba")
-    assert done.exit_code == 0, done.output
-    assert "predict_proba, one row and batches of 100" in done.stdout
-    assert run("bench", work / "model.edgeml", "--method", "transform").exit_code == 2
-
-
-def test_bench_takes_threads_from_the_option_or_the_device(work, tmp_path, monkeypatch):
-    import edgeml.runtimes.load
-    from edgeml.cli import bench
-    from edgeml.targets import devices
-
-    given = []
-    open_model = edgeml.runtimes.load.open_model
-
-    def spy(path, **options):
-        given.append(options["threads"])
-        return open_model(path, **options)
-
-    monkeypatch.setattr(edgeml.runtimes.load, "open_model", spy)
-    args = ("bench", work / "model.edgeml", "--rows", 10, "--repeats", 1)
-    assert json.loads(run(*args, "--json").stdout)["threads"] == 1
-    assert set(given) == {1}
-    given.clear()
-    assert "batches of 10, 2 threads" in run(*args, "--threads", 2).stdout
-    assert set(given) == {2}
-    monkeypatch.setattr(devices, "device", lambda name: devices.Device(name, threads=3))
-    assert bench._threads({"target": "generic"}) == 3
-    assert bench._threads({"target": "my-board"}) == 1, "a profile of one's own is not here"
-    assert run(*args, "--threads", 0).exit_code == 2

@@ -74,7 +74,13 @@ def symbols(data):
 
 
 def public():
-    return {"edgeml_run", "edgeml_identity", *(f"edgeml_op_{kernel.name}" for kernel in load_all())}
+    return {
+        "edgeml_run",
+        "edgeml_row",
+        "edgeml_python",
+        "edgeml_identity",
+        *(f"edgeml_op_{kernel.name}" for kernel in load_all()),
+    }
 
 
 def test_every_kernel_compiles_for_arm64_without_a_library(objects):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeml.ir.ops import OPS
-from edgeml.runtimes.kernels import tree_codes
+from edgeml.runtimes.kernels import forest
 from edgeml.runtimes.kernels.registry import ENCODERS, load_all
 from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from tests.kernel_tools import (
@@ -189,12 +189,12 @@ for _d in FLOATS:
 
 
 def whole_trees(trees, features, *, seed, **options):
-    """Trees that the kernels walk over 16-bit codes (tree_codes.py), the largest threshold among them."""
+    """Trees whose thresholds are ranks as they are, the largest one among them."""
     attrs = random_trees(trees, features, seed=seed, **options)
-    pool = np.array([0.0, 1.0, 2.0, 3.0, 9.0, 255.0, 256.0, 65532.0, 65533.0])
+    pool = np.array([0.0, 1.0, 2.0, 3.0, 9.0, 254.0, 255.0, 256.0, 65533.0, 65534.0])
     attrs["threshold"] = np.random.default_rng(seed).choice(pool, len(attrs["threshold"]))
     attrs["missing_left"][:] = 0
-    assert tree_codes.fits(attrs, features)
+    assert forest.ranks(attrs).whole
     return attrs
 
 
@@ -209,16 +209,17 @@ for _d in FLOATS:
 @pytest.mark.parametrize(
     "spoil",
     [
-        {"threshold": 0.5}, {"threshold": -1.0}, {"threshold": 65534.0}, {"threshold": np.nan}, {"missing_left": 1},
+        {"threshold": 0.5}, {"threshold": -1.0}, {"threshold": 65535.0}, {"threshold": np.nan}, {"missing_left": 1},
         {"category_set": 0}, {},
     ],
 )  # fmt: skip
-def test_trees_beyond_16_bit_codes_are_walked_otherwise(kernels, spoil):
+def test_thresholds_that_are_no_ranks_as_they_are(kernels, spoil):
     attrs = whole_trees(5, 3, seed=2)
     at = np.flatnonzero(attrs["feature"] >= 0)[1]
     for name, value in spoil.items():
         attrs[name][at] = value
-    assert tree_codes.fits(attrs, 3) == (not spoil)
+    found = forest.ranks(attrs)
+    assert (found is not None and found.whole) == (not spoil or "category_set" in spoil)
     check(kernels, lambda b, x: b.op("TreeEnsemble", x, **attrs), ["float64"], [3], rows=100)
 
 

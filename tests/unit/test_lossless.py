@@ -19,7 +19,7 @@ from edgeml.ir.serial import load
 from edgeml.passes.infrastructure import same_bits
 from edgeml.passes.lossless import MAX_EDGES, SHARE_LEAVES, float32_at_most, lossless
 from edgeml.quantize import program_for
-from edgeml.runtimes.kernels import library, tree_codes
+from edgeml.runtimes.kernels import forest, library
 from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from edgeml.schema import Column, Schema
 from edgeml.targets import native
@@ -84,7 +84,7 @@ def test_bits_of_random_ensembles(dtype, options, seed):
     program = program_of(attrs, dtype)
     after, _ = stored(lossless(program))
     assert "Rank" in ops(after)
-    assert all(tree_codes.fits(n.attrs, 2**12) for n in after.nodes if n.op.startswith("Tree"))
+    assert all(forest.ranks(n.attrs).whole for n in after.nodes if n.op.startswith("Tree"))
     assert_same_answers(program, after, rows_for(attrs, dtype, 4))
 
 
