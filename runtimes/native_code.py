@@ -20,6 +20,7 @@ import numpy as np
 from edgeml.errors import EdgeMLError, ProgramError
 from edgeml.ir import Output, Program, interpreter
 from edgeml.ir.ops_ml import non_finite_error, require_error
+from edgeml.ir.ops_raw import range_error
 from edgeml.ir.table import Array, numpy_dtype
 from edgeml.runtimes.kernels.constants import Constants, address, aligned
 from edgeml.runtimes.kernels.encode import Plan, check_plan, plan_blocks, plan_one
@@ -180,11 +181,13 @@ def refusal(program: Program, plan: Plan, space: Workspace) -> EdgeMLError:
     """The error for the cell a kernel has refused, in the words every engine uses."""
     value, first, cell = (int(x) for x in space.call[[Call.VALUE, Call.FIRST, Call.CELL]])
     node = program.node_of(value)
-    if node is not None and node.op == "CheckFinite":
+    if node is not None and node.op in ("CheckFinite", "CheckRange"):
         r = plan.registers[value]
         row, column = divmod(cell, r.width)
-        found = space.scratch.view(np.float64)[r.offset + column * r.step + row * r.row]
-        return non_finite_error(first + row, column, node.attrs["what"], float(found))
+        found = float(space.scratch.view(np.float64)[r.offset + column * r.step + row * r.row])
+        if node.op == "CheckRange":
+            return range_error(first + row, column, node.attrs, found)
+        return non_finite_error(first + row, column, node.attrs["what"], found)
     if node is not None and node.op == "Require":
         row = cell // program.type_of(node.inputs[1]).width
         return require_error(first + row, node.attrs["message"], node.attrs["kind"])

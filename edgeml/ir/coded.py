@@ -98,6 +98,9 @@ class _Rewriter:
     def _lookup(self, node: Node, inputs: list[Value]) -> Value:
         return self._builder.op("Lookup", inputs[0], keys=self._coded(node.attrs["keys"]))
 
+    def _recode(self, node: Node, inputs: list[Value]) -> Value:
+        return self._builder.op("Recode", inputs[0], keys=self._coded(node.attrs["keys"]), values=node.attrs["values"])
+
     def _take(self, node: Node, inputs: list[Value]) -> Value:
         return self._builder.op("Take", inputs[0], table=self._coded(node.attrs["table"])[:, None])
 
@@ -143,6 +146,7 @@ _RULES: dict[str, Callable[[_Rewriter, Node, list[Value]], Value]] = {
     "IsNone": _Rewriter._is_none,
     "Lookup": _Rewriter._lookup,
     "Take": _Rewriter._take,
+    "Recode": _Rewriter._recode,
 }
 
 

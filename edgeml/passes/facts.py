@@ -34,8 +34,10 @@ _KEEP = (
     "Neg",
     "Abs",
     "CheckFinite",
+    "CheckRange",
     "Require",
     "Take",
+    "Recode",
 )
 _INT64 = 2.0**63
 _FLOATS = ("float64", "float32")
@@ -100,7 +102,7 @@ class Known:
             if node.op == "Where":
                 operands[2] = self._without_replaced_nan(node, operands[2])
             found = facts_of_node(node, operands)
-            if node.op == "CheckFinite":
+            if node.op in ("CheckFinite", "CheckRange"):
                 self._facts[node.inputs[0]] = found
             self._facts.append(found)
         return self._facts[value]
@@ -308,6 +310,12 @@ def _take(node: Node, xs: Sequence[Facts]) -> Facts:
     return Facts(low, high, nan.any(axis=0))
 
 
+def _recode(node: Node, xs: Sequence[Facts]) -> Facts:
+    cells = node.attrs["values"].astype(np.float64)
+    nan = np.isnan(cells)
+    return _facts(np.where(nan, np.inf, cells).min(), np.where(nan, -np.inf, cells).max(), nan.any(), 1)
+
+
 def _one_hot(node: Node, xs: Sequence[Facts]) -> Facts:
     return _facts(0, 1, False, node.type.width)
 
@@ -320,6 +328,11 @@ def _tree_ensemble(node: Node, xs: Sequence[Facts]) -> Facts:
 
 def _check_finite(node: Node, xs: Sequence[Facts]) -> Facts:
     return _narrowed(xs[0], node.type.dtype, node.attrs["allow_nan"])
+
+
+def _check_range(node: Node, xs: Sequence[Facts]) -> Facts:
+    low, high, nan = node.attrs["low"], node.attrs["high"], node.attrs["allow_nan"]
+    return Facts(np.maximum(xs[0].low, low), np.minimum(xs[0].high, high), xs[0].nan & nan)
 
 
 def _require(node: Node, xs: Sequence[Facts]) -> Facts:
@@ -355,8 +368,10 @@ _RULES: dict[str, Callable[[Node, Sequence[Facts]], Facts]] = {
     "Lookup": _lookup,
     "Rank": _rank,
     "Take": _take,
+    "Recode": _recode,
     "OneHot": _one_hot,
     "TreeEnsemble": _tree_ensemble,
     "CheckFinite": _check_finite,
+    "CheckRange": _check_range,
     "Require": _require,
 }

@@ -21,8 +21,10 @@ from edgeml.passes.rewrite import Graph, rewrite
 
 # A rank fits 16 bits, with one value to spare for NaN (runtimes/kernels/forest.py).
 MAX_EDGES = 2**16 - 1 - ABOVE
-# Ranks need a column of 0 and 1 for every set of categories; beyond this many the sets themselves are shorter.
+# Ranks need a column of 0 and 1 for every set of categories; beyond this many the sets themselves are shorter, unless
+# most are asked again and again, as the one-hot columns that raw_trees.py makes sets of are.
 MAX_CATEGORY_QUESTIONS = 64
+NODES_PER_QUESTION = 8
 _TREES = ("TreeEnsemble", "TreeLeaves")
 
 
@@ -56,7 +58,8 @@ def _fits(node: Node) -> bool:
     pairs = np.unique(np.stack([feature[numeric].astype(np.float64), node.attrs["threshold"][numeric]]), axis=1)
     most = np.unique(pairs[0], return_counts=True)[1].max(initial=0)
     questions = np.stack([feature, sets, node.attrs["missing_left"] != 0])[:, categorical]
-    return bool(most <= MAX_EDGES and np.unique(questions, axis=1).shape[1] <= MAX_CATEGORY_QUESTIONS)
+    allowed = max(MAX_CATEGORY_QUESTIONS, int(categorical.sum()) // NODES_PER_QUESTION)
+    return bool(most <= MAX_EDGES and np.unique(questions, axis=1).shape[1] <= allowed)
 
 
 def _share(node: Node, graph: Graph) -> int | None:

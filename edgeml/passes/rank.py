@@ -129,7 +129,7 @@ def _nan_lowest(graph: Graph, ranks: int, counts: Array, origin: str) -> int:
 def _categorical(node: Node, graph: Graph, nodes: Array, columns: _Columns, feature: Array, threshold: Array) -> None:
     """A column for every set of categories that is asked about, 1 where a cell goes right, and its nodes over it."""
     used, place = np.unique(node.attrs["feature"][nodes], return_inverse=True)
-    members = _members(node.attrs)[node.attrs["category_set"][nodes]]
+    members = category_members(node.attrs)[node.attrs["category_set"][nodes]]
     edges = [_category_edges(members[place == j]) for j in range(len(used))]
     ranks = _rank(graph, node.inputs[0], used, edges, node.origin)
     for j, own in enumerate(edges):
@@ -143,7 +143,7 @@ def _categorical(node: Node, graph: Graph, nodes: Array, columns: _Columns, feat
         threshold[here] = 0.0  # 0 is at most 0 and goes left, 1 is not
 
 
-def _members(attrs: Mapping[str, Array]) -> Array:
+def category_members(attrs: Mapping[str, Array]) -> Array:
     """bool (sets, CATEGORIES): whether a category goes left."""
     words = np.ascontiguousarray(attrs["categories"]).astype("<u4")
     return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(bool)

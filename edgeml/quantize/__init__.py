@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeml.ir import Program
 from edgeml.passes.lossless import lossless
+from edgeml.passes.raw import raw
 from edgeml.targets.base import About, target
 
 _LOSSLESS_FORMATS = ("native",)
@@ -20,9 +21,13 @@ _LOSSLESS_FORMATS = ("native",)
 def program_for(format: str, program: Program, quantize: str) -> Program:
     """The program that the artifact ``format`` is made from, given one that is quantised already.
 
-    Whatever else is rounded, native trees are lossless: ranks and shared leaves cost nothing.
+    The native one reads raw columns. Whatever else is rounded, its trees are lossless: ranks and shared leaves cost
+    nothing.
     """
-    return lossless(program) if quantize != "none" and format in _LOSSLESS_FORMATS else program
+    if format != "native":
+        return program
+    program = raw(program)
+    return lossless(program) if quantize != "none" else program
 
 
 def describe(
@@ -32,7 +37,7 @@ def describe(
     formats: dict[str, Any] = {}
     for name in _LOSSLESS_FORMATS if quantize != "none" else ():
         if name in artifacts:
-            plain = target(name).lower(program, about)
+            plain = target(name).lower(program_for(name, program, "none"), about)
             members = {m: {"float": len(plain[m]), "quantized": len(data)} for m, data in artifacts[name].items()}
             formats[name] = {"members": members}
     return {"mode": quantize} | ({"formats": formats} if formats else {})

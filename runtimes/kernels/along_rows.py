@@ -7,6 +7,7 @@ run over the rows of the block, where the order is free.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeml.runtimes.kernels.scalar import exp, keep, maximum, minimum, round32
 
 if TYPE_CHECKING:
     from edgeml.ir import Node
+    from edgeml.ir.table import Array
     from edgeml.runtimes.kernels.encode import Encoder
 
 
@@ -217,6 +219,44 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
             for r in range(n):
                 f[o + c * step + r] = rounded(f[o + c * step + r] + cf[bias + c])
 
+    @kernel(f"table_{name}", "words f i cf n")
+    def with_tables(words: Any, f: Any, i: Any, cf: Any, n: Any) -> None:
+        """Words: those of ``name``, how many codes, and for each one its place and row stride, how many columns of x
+        come before, its rows of the table and how many. A row of zeros stands behind them, for codes outside.
+        """
+        o, step, a, a_step, a_row = words[0], words[1], words[2], words[3], words[4]
+        inputs, outputs, weight, bias, codes = words[5], words[6], words[7], words[8], words[9]
+        for c in range(outputs):
+            for r in range(n):
+                f[o + c * step + r] = 0.0
+        done, at = 0, 10
+        for t in range(codes + 1):
+            stop = words[at + 2] if t < codes else inputs
+            if n == 1 and stop > done:
+                one_row(f, cf, o, step, a + done * a_step, a_step, stop - done, outputs, weight + done * outputs)
+            elif stop > done:
+                for c in range(outputs):
+                    w = weight + done * outputs + c
+                    rows(f, cf, o + c * step, a + done * a_step, a_step, a_row, stop - done, outputs, w, n)
+            done = stop
+            if t < codes:
+                code, row, table, count = words[at], words[at + 1], words[at + 3], words[at + 4]
+                if n == 1:
+                    k = i[code]
+                    w = table + (k if k >= 0 and k < count else count) * outputs
+                    for c in range(outputs):
+                        f[o + c * step] = rounded(f[o + c * step] + cf[w + c])
+                else:
+                    for c in range(outputs):
+                        for r in range(n):
+                            k = i[code + r * row]
+                            k = k if k >= 0 and k < count else count
+                            f[o + c * step + r] = rounded(f[o + c * step + r] + cf[table + k * outputs + c])
+                at += 5
+        for c in range(outputs):
+            for r in range(n):
+                f[o + c * step + r] = rounded(f[o + c * step + r] + cf[bias + c])
+
 
 linear("linear", keep)
 linear("linear32", round32)
@@ -230,3 +270,24 @@ def encode_linear(e: Encoder, node: Node, value: int) -> None:
     bias = e.constants(value, "bias", lambda: node.attrs["bias"].astype(np.float64))
     name = "linear32" if x.dtype == "float32" else "linear"
     e.emit(name, out.offset, out.step, x.offset, x.step, x.row, *node.attrs["weight"].shape, weight, bias)
+
+
+@encodes("TableLinear")
+def encode_table_linear(e: Encoder, node: Node, value: int) -> None:
+    attrs, out = node.attrs, e.allocate(value)
+    x, *codes = (e.register(v) for v in node.inputs)
+    weight = e.constants(value, "weight", lambda: attrs["weight"].astype(np.float64))
+    bias = e.constants(value, "bias", lambda: attrs["bias"].astype(np.float64))
+    table = e.constants(value, "table", lambda: _tables(attrs["table"], attrs["starts"]))
+    words = [out.offset, out.step, x.offset, x.step, x.row, *attrs["weight"].shape, weight, bias, len(codes)]
+    for t, (code, start) in enumerate(zip(codes, attrs["starts"].tolist(), strict=False)):
+        rows = int(attrs["starts"][t + 1]) - start
+        words += [code.offset, code.row, int(attrs["after"][t]), table + (start + t) * out.width, rows]
+    e.emit("table_linear32" if x.dtype == "float32" else "table_linear", *words)
+
+
+def _tables(table: Array, starts: Array) -> Array:
+    """The tables one behind the other, float64, each with a row of zeros at its end."""
+    zero = np.zeros((1, table.shape[1]))
+    parts = [part for first, end in pairwise(starts.tolist()) for part in (table[first:end].astype(np.float64), zero)]
+    return np.concatenate([*parts, zero[:0]])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeml.runtimes.kernels.registry import encodes, kernel
 from edgeml.runtimes.kernels.scalar import round32
 
@@ -48,6 +50,37 @@ def check_finite(e: Encoder, node: Node, value: int) -> None:
     x = e.register(node.inputs[0])
     name = "check_not_infinite" if node.attrs["allow_nan"] else "check_finite"
     e.emit(name, x.offset, x.step, x.row, x.width)
+    e.alias(value, node.inputs[0], x)
+
+
+@kernel("check_range", "words f cf ci n")
+def check_range(words: Any, f: Any, cf: Any, ci: Any, n: Any) -> Any:
+    """Words: x, its steps, width, least and largest values, whether NaN is allowed. Two passes, as above."""
+    a, a_step, a_row, width = words[0], words[1], words[2], words[3]
+    low, high, allow_nan = words[4], words[5], words[6]
+    bad = 0
+    for j in range(width):
+        least, most, nan = cf[low + j], cf[high + j], ci[allow_nan + j]
+        for r in range(n):
+            x = f[a + j * a_step + r * a_row]
+            bad |= ((x < least) | (x > most)) | ((x != x) & (nan == 0))
+    if bad == 0:
+        return 0
+    for r in range(n):
+        for j in range(width):
+            x = f[a + j * a_step + r * a_row]
+            if x < cf[low + j] or x > cf[high + j] or (x != x and ci[allow_nan + j] == 0):
+                return 1 + r * width + j
+    return 0
+
+
+@encodes("CheckRange")
+def encode_check_range(e: Encoder, node: Node, value: int) -> None:
+    x, attrs = e.register(node.inputs[0]), node.attrs
+    low = e.constants(value, "low", lambda: attrs["low"])
+    high = e.constants(value, "high", lambda: attrs["high"])
+    allow_nan = e.constants(value, "allow_nan", lambda: attrs["allow_nan"].astype(np.int64))
+    e.emit("check_range", x.offset, x.step, x.row, x.width, low, high, allow_nan)
     e.alias(value, node.inputs[0], x)
 
 

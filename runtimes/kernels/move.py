@@ -5,6 +5,7 @@ Ports are the caller's arrays: C-contiguous, (rows,) or (rows, width).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from edgeml.runtimes.kernels.registry import encodes, kernel
 
 if TYPE_CHECKING:
     from edgeml.ir import Node
-    from edgeml.runtimes.kernels.encode import Encoder
+    from edgeml.runtimes.kernels.encode import Encoder, Register
 
 
 NAN_BITS = 0x7FF8000000000000
@@ -150,11 +151,23 @@ def constant(e: Encoder, node: Node, value: int) -> None:
 
 @encodes("Concat")
 def concat(e: Encoder, node: Node, value: int) -> None:
+    """One copy for all operands that lie side by side, as raw columns do; none where that is the whole value."""
     if e.alias_inputs(value, node.inputs):
         return
     out, at = e.allocate(value), 0
+    pending: list[Register] = []
     for part in node.inputs:
         x = e.register(part)
+        if (
+            x.width
+            and pending
+            and pending[-1].offset + pending[-1].width * x.step == x.offset
+            and (pending[-1].step, pending[-1].row) == (x.step, x.row)
+        ):
+            pending[-1] = replace(pending[-1], width=pending[-1].width + x.width)
+        elif x.width:
+            pending.append(x)
+    for x in pending:
         e.elementwise("copy", out.columns(at, x.width), x)
         at += x.width
 

@@ -38,22 +38,18 @@ def search(x: Any, keys: Any, start: Any, count: Any) -> Any:
 
 
 def _lookup(name: str, x_view: str, key_view: str) -> None:
-    """Register kernel ``name``. Words: result, x, sorted keys, their positions, count, position of NaN."""
+    """Register kernel ``name``. Words: result, x, sorted keys, what they stand for, count, what NaN and what a cell
+    that is no key stand for: positions, or any cells of scratch.
+    """
 
     @kernel(name, f"words {x_view} i {key_view} ci n")
     def run(words: Any, x: Any, i: Any, keys: Any, positions: Any, n: Any) -> None:
-        o, a, a_row, start, places, count, missing = (
-            words[0],
-            words[1],
-            words[2],
-            words[3],
-            words[4],
-            words[5],
-            words[6],
-        )
+        o, a, a_row, start, places, count, missing, absent = (
+            words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
+        )  # fmt: skip
         for r in range(n):
             cell = x[a + r * a_row]
-            found = -1
+            found = absent
             if cell == cell:
                 at = search(cell, keys, start, count)
                 if at < count and keys[start + at] == cell:
@@ -69,42 +65,55 @@ _lookup("lookup_int", "i", "ci")
 
 @kernel("lookup_table", "words i ci n")
 def lookup_table(words: Any, i: Any, table: Any, n: Any) -> None:
-    """Words: result, x, table, smallest and largest key."""
-    o, a, a_row, start, smallest, largest = words[0], words[1], words[2], words[3], words[4], words[5]
+    """Words: result, x, table, smallest and largest key, what is no key."""
+    o, a, a_row, start, smallest, largest, absent = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6],
+    )  # fmt: skip
     for r in range(n):
         cell = i[a + r * a_row]
-        i[o + r] = table[start + cell - smallest] if cell >= smallest and cell <= largest else -1
+        i[o + r] = table[start + cell - smallest] if cell >= smallest and cell <= largest else absent
 
 
 @encodes("Lookup")
 def lookup(e: Encoder, node: Node, value: int) -> None:
+    keys = node.attrs["keys"]
+    _encode(e, node, value, np.arange(-1, len(keys), dtype=np.int64))
+
+
+@encodes("Recode")
+def recode(e: Encoder, node: Node, value: int) -> None:
+    _encode(e, node, value, e.cells(node.attrs["values"]).view(np.int64))
+
+
+def _encode(e: Encoder, node: Node, value: int, cells: Array) -> None:
+    """A look-up of cells of scratch, int64: first what is no key stands for, then what each key does."""
     x = e.register(node.inputs[0])
     out = e.allocate(value)
     keys = node.attrs["keys"]
     if isinstance(keys, tuple):
-        raise ProgramError("Lookup of strings reached the kernels: they read codes")
+        raise ProgramError(f"{node.op} of strings reached the kernels: they read codes")
     floats = x.dtype in ("float64", "float32")
-    keys = keys.astype(np.float64 if floats else np.int64)
-    unique, positions = np.unique(keys, return_index=True)
-    if floats:
-        missing = int(positions[np.isnan(unique)][0]) if np.isnan(unique).any() else -1
-        present = ~np.isnan(unique)
-        unique, positions = unique[present], positions[present]
-    elif len(unique) and int(unique[-1]) - int(unique[0]) < ENTRIES_PER_KEY * len(unique) + SPARE_ENTRIES:
+    unique, first = np.unique(keys.astype(np.float64 if floats else np.int64), return_index=True)
+    absent, found = int(cells[0]), cells[1:][first]
+    missing = absent
+    if floats and np.isnan(unique).any():
+        missing = int(found[np.isnan(unique)][0])
+    present = unique == unique
+    unique, found = unique[present], found[present]
+    if not floats and len(unique) and int(unique[-1]) - int(unique[0]) < ENTRIES_PER_KEY * len(unique) + SPARE_ENTRIES:
         smallest, largest = int(unique[0]), int(unique[-1])
-        start = e.constants(value, "table", lambda: _dense(unique, positions))
-        e.emit("lookup_table", out.offset, x.offset, x.row, start, smallest, largest)
+        start = e.constants(value, "table", lambda: _dense(unique, found, absent))
+        e.emit("lookup_table", out.offset, x.offset, x.row, start, smallest, largest, absent)
         return
-    else:
-        missing = -1
     start = e.constants(value, "keys", lambda: unique)
-    places = e.constants(value, "positions", lambda: positions.astype(np.int64))
-    e.emit("lookup" if floats else "lookup_int", out.offset, x.offset, x.row, start, places, len(unique), missing)
+    places = e.constants(value, "positions", lambda: found)
+    name = "lookup" if floats else "lookup_int"
+    e.emit(name, out.offset, x.offset, x.row, start, places, len(unique), missing, absent)
 
 
-def _dense(keys: Array, positions: Array) -> Array:
-    table = np.full(int(keys[-1]) - int(keys[0]) + 1, -1, dtype=np.int64)
-    table[keys - keys[0]] = positions
+def _dense(keys: Array, cells: Array, absent: int) -> Array:
+    table = np.full(int(keys[-1]) - int(keys[0]) + 1, absent, dtype=np.int64)
+    table[keys - keys[0]] = cells
     return table
 
 

@@ -83,6 +83,15 @@ def test_spec_names_the_step():
         b.op("Sqrt", x)
 
 
+TABLE = {
+    "weight": np.ones((2, 1)), "bias": np.ones(1), "table": np.ones((0, 1)),
+    "starts": np.zeros(1, dtype=np.int64), "after": np.empty(0, dtype=np.int64),
+}  # fmt: skip
+RANGE = {
+    "low": np.zeros(2), "high": np.ones(2), "allow_nan": np.ones(2, dtype=bool), "columns": np.arange(2), "what": "x",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("op", "attrs", "message"),
     [
@@ -92,6 +101,14 @@ def test_spec_names_the_step():
         ("Select", {"indices": np.array([0], dtype=np.int32)}, "int64"),
         ("Lookup", {"keys": np.array([1.0])}, "reads one column"),
         ("Interp", {"xs": np.array([0.0, 1.0]), "ys": np.array([0.0, 1.0])}, "Interp of"),
+        ("Recode", {"keys": np.array([1.0]), "values": np.array([0.0, 1.0])}, "reads one column"),
+        ("TableLinear", TABLE | {"weight": np.ones((3, 1))}, "does not fit"),
+        ("TableLinear", TABLE | {"table": np.ones((2, 2))}, "table must be float64 for 1 outputs"),
+        ("TableLinear", TABLE | {"starts": np.array([0, 2])}, "as many places"),
+        ("TableLinear", TABLE | {"starts": np.array([1])}, "starts must grow"),
+        ("TableLinear", TABLE | {"after": np.array([1])}, "after must grow"),
+        ("CheckRange", RANGE | {"high": np.ones(1)}, "CheckRange of"),
+        ("CheckRange", RANGE | {"allow_nan": np.ones(2)}, "CheckRange of"),
     ],
 )
 def test_ops_refuse_what_does_not_fit(op, attrs, message):
@@ -103,7 +120,7 @@ def test_ops_refuse_what_does_not_fit(op, attrs, message):
 
 def test_every_op_has_a_meaning_and_says_it():
     assert all(op.doc and callable(op.evaluate) and op.name == name for name, op in OPS.items())
-    assert {name for name, op in OPS.items() if op.effect} == {"CheckFinite", "Require"}
+    assert {name for name, op in OPS.items() if op.effect} == {"CheckFinite", "CheckRange", "Require"}
 
 
 # --- builder

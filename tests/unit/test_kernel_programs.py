@@ -36,6 +36,28 @@ def test_check_finite_names_the_cell(kernels, dtype, allow_nan, bad):
     same_bits(executor.run({"x0": x}, 700, ("y",))["y"][0], x)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3.25, -0.5])
+def test_check_range_names_the_cell_of_the_value_it_stands_for(kernels, dtype, bad):
+    attrs = {
+        "low": np.array([-np.inf, -0.25, -np.inf]), "high": np.array([np.inf, 3.0, np.inf]),
+        "allow_nan": np.array([True, False, True]), "columns": np.array([0, 7, 2]), "what": "model",
+    }  # fmt: skip
+    program = program_of(lambda b, x: b.op("CheckRange", x, **attrs), (dtype, 3))
+    executor = KernelExecutor(program, kernels, 1)
+    x = np.ones((700, 3), dtype=dtype)
+    x[600:, 1] = bad
+    x[5], x[6, 1], x[7, 1] = [np.inf, 3.0, np.nan], -0.25, -0.0
+    with pytest.raises(NonFiniteError) as expected:
+        NumpyExecutor(program).run({"x0": x}, 700, ("y",))
+    with pytest.raises(NonFiniteError) as found:
+        executor.run({"x0": x}, 700, ("y",))
+    assert str(found.value) == str(expected.value)
+    shown = bad if np.isnan(bad) else np.inf if bad > 0 else -np.inf
+    assert f"given {shown} (row 600, its column 7)" in str(found.value)
+    same_bits(executor.run({"x0": x[:600]}, 600, ("y",))["y"][0], x[:600])
+
+
 @pytest.mark.parametrize(("kind", "error"), [("category", UnknownCategoryError), ("input", InputError)])
 def test_require_names_the_row(kernels, kind, error):
     program = program_of(lambda b, x, y: b.require(x, y >= 0, "a message", kind), ("float64", 1), ("int64", 3))

@@ -44,6 +44,22 @@ def narrow(b, x, weights, shape):
     return b.op("QuantizedLinear", x, weight=weight, scale=scale, bias=rng.normal(size=shape[1]).astype(x.dtype))
 
 
+def recode(b, x, keys, to):
+    """Recode to values of a dtype, awkward ones among them."""
+    return b.op("Recode", x, keys=keys, values=cells(to, 1, len(keys) + 1, 7)[:, 0])
+
+
+def table_linear(b, x, *codes, shape, after):
+    """TableLinear with tables of 0 to 3 rows a code, so that many codes lie outside."""
+    rng = np.random.default_rng(len(codes))
+    starts = np.cumsum([0, *(3 - t for t in range(len(codes)))]).astype(np.int64)
+    table = rng.choice([0.5, -0.0, 0.1, -1 / 3, 1e30], (starts[-1], shape[1])).astype(x.dtype)
+    return b.op(
+        "TableLinear", x, *codes, weight=rng.normal(size=shape).astype(x.dtype), table=table, starts=starts,
+        bias=rng.normal(size=shape[1]).astype(x.dtype), after=np.array(after, dtype=np.int64),
+    )  # fmt: skip
+
+
 # --- cases: op -> list of (dtypes, widths, build) -----------------------------------------------------------
 CASES: dict[str, list] = {}
 
@@ -117,6 +133,30 @@ case("Lookup", ["int64"], [1], lambda b, x: b.lookup(x, [3, -1, 7, 3, 0]))
 case("Lookup", ["int64"], [1], lambda b, x: b.lookup(x, [2**63 - 1, -(2**63), 3, 0, 3]))
 case("Lookup", ["int64"], [1], lambda b, x: b.lookup(x, []))
 case("Lookup", ["bool"], [1], lambda b, x: b.lookup(x, [True]))
+for _to in NUMBERS:
+    _keys = np.array([3.5, np.nan, 0.0, 3.5, -0.0, np.inf, 1.0, np.nan])
+    for _d in FLOATS:
+        case("Recode", [_d], [1], lambda b, x, k=_keys, to=_to: recode(b, x, k.astype(x.dtype), to))
+        case("Recode", [_d], [1], lambda b, x, k=_keys, to=_to: recode(b, x, k[:0].astype(x.dtype), to))
+    for _ints in map(np.int64, ([3, -1, 7, 3, 0], [2**63 - 1, -(2**63), 3, 0, 3], [])):
+        case("Recode", ["int64"], [1], lambda b, x, k=_ints, to=_to: recode(b, x, k, to))
+for _d in FLOATS:
+    for _shape, _after in (((4, 3), (0, 2, 4)), ((9, 17), (5, 5, 5)), ((1, 1), (1, 1, 1)), ((7, 1), (0, 0, 6))):
+        case(
+            "TableLinear", [_d, "int64", "int64", "int64"], [_shape[0], 1, 1, 1],
+            lambda b, *xs, s=_shape, after=_after: table_linear(b, *xs, shape=s, after=after),
+        )  # fmt: skip
+    case(
+        "TableLinear", [_d, "int64"], [2, 1], lambda b, x, c: table_linear(b, x.select([]), c, shape=(0, 4), after=(0,))
+    )
+    case("TableLinear", [_d], [5], lambda b, x: table_linear(b, x, shape=(5, 2), after=()))
+    case(
+        "CheckRange", [_d], [3],
+        lambda b, x: b.op(
+            "CheckRange", x, low=np.full(3, -np.inf), high=np.full(3, np.inf), allow_nan=np.ones(3, bool),
+            columns=np.arange(3), what="step",
+        ),
+    )  # fmt: skip
 for _d in (*NUMBERS, "bool"):
     case("Take", ["bool"], [1], lambda b, x, d=_d: b.take(b.op("Cast", x, to="int64"), cells(d, 3, 2, 9)))
     case("OneHot", ["int64"], [1], lambda b, x, d=_d: b.one_hot(x, 5, d))

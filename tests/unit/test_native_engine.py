@@ -72,6 +72,18 @@ TEXT_CASES = {
         "predict": (b.take(f.cast("int64"), ("no", "a much longer yes")), "vector", "<U17"),
         "transform": (b.take(f.cast("int64"), (None, float("nan"))), "matrix", "|O"),
     },
+    "Recode": lambda b, s, t, f: {
+        "transform": (
+            [
+                b.op(
+                    "Recode", s, keys=("b", None, "b", "", float("nan"), "zz"),
+                    values=np.array([0.5, 1, 2, 9, 3, -0.0, np.nan]),
+                ),
+                b.op("Recode", t, keys=(), values=np.array([7])),
+            ],
+            "matrix", "<f8",
+        ),
+    },
     "passthrough": lambda b, s, t, f: {"transform": ([s, f, t, b.lookup(s, ("a",)) + 0.5], "matrix", "|O")},
     "Require": lambda b, s, t, f: {"transform": (b.require(s, b.op("Or", f, ~f), "always"), "matrix", "|O")},
 }  # fmt: skip
