@@ -8,12 +8,6 @@ may so come from several runs, and each record says what it was measured beside.
 
 from __future__ import annotations
 
-import os
-
-# Read by the libraries when they are loaded: one thread is what is compared.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import argparse
 import json
 import time
@@ -25,20 +19,6 @@ from rich.console import Console
 from benchmarks.measure import Record, machine, reason
 from benchmarks.report import RESULTS, promises
 from benchmarks.sections import SECTIONS, Options
-
-
-def measure(names: list[str], options: Options) -> tuple[dict[str, list[Record]], dict[str, str]]:
-    """(records by section, reason by section that could not run)."""
-    found: dict[str, list[Record]] = {}
-    missing: dict[str, str] = {}
-    for name in names:
-        start = time.perf_counter()
-        try:
-            found[name] = list(SECTIONS[name](options))
-        except ImportError as error:
-            missing[name] = reason(error)
-        options.report(f"{name}: {time.perf_counter() - start:.0f} s")
-    return found, missing
 
 
 def merged(old: dict[str, Any], new: dict[str, list[Record]]) -> dict[str, list[Record]]:
@@ -58,20 +38,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the records are kept")
     options = parser.parse_args()
     log = Console(stderr=True, highlight=False)
-    before = machine()
-    found, missing = measure(
-        options.section or list(SECTIONS),
-        Options(options.quick, options.pattern, lambda text: log.print(text, markup=False)),
-    )
-    for name, why in missing.items():
-        log.print(f"section {name} is missing: {why}", markup=False)
-    if not any(found.values()):
-        parser.error(f"no model holds {options.pattern!r} in its name")
-    old = json.loads(options.json.read_text()) if options.json.exists() else {}
-    result = {"machine": before, "quick": options.quick, "records": merged(old, found)}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(promises(result))
+    before, old = machine(), {}
+    how = Options(options.quick, options.pattern, lambda text: log.print(text, markup=False))
+    for name in options.section or list(SECTIONS):
+        start = time.perf_counter()
+        try:
+            found = list(SECTIONS[name](how))
+        except ImportError as error:
+            log.print(f"section {name} is missing: {reason(error)}", markup=False)
+            continue
+        # Written section by section: an hour's work is not lost to what goes wrong in its last minute.
+        old = json.loads(options.json.read_text()) if options.json.exists() else {}
+        old = {"machine": before, "quick": options.quick, "records": merged(old, {name: found})}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(old, indent=1) + "\n")
+        log.print(f"{name}: {len(found)} records, {time.perf_counter() - start:.0f} s")
+    if old:
+        print(promises(old))
 
 
 if __name__ == "__main__":

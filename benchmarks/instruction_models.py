@@ -63,8 +63,8 @@ def models() -> Iterator[tuple[str, Callable[[], tuple[Any, Any]], str]]:
     yield "MLP on numbers, int8", _numbers(_estimators()["MLP"]), "int8"
 
 
-def write(folder: Path) -> None:
-    """Compile every model into ``folder``."""
+def write(folder: Path, pattern: str = "") -> None:
+    """Compile every model whose name holds ``pattern`` into ``folder``."""
     import warnings
 
     import edgeml
@@ -72,7 +72,7 @@ def write(folder: Path) -> None:
     # The answers' speed is what counts here: a model may be quantised as roughly as it likes.
     loose = edgeml.Budget(label_flips=1.0, metric_drop=1.0)
     names = []
-    for name, fit, quantize in models():
+    for name, fit, quantize in (m for m in models() if pattern in m[0]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pipeline, X = fit()

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.instructions [--update] [--json]``: instructions that the kernels take, against a baseline.
+"""``python -m benchmarks.instructions [PATTERN] [--update] [--json]``: instructions that the kernels take, against a baseline.
 
 Times on shared machines differ by tens of percents from run to run; instructions do not differ at all. The kernels are
 compiled for x86-64-v3 (valgrind knows no AVX-512), models of every family are asked for one row and for batches under
@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ class Change:
     def __str__(self) -> str:
         sign = "more" if self.now > self.before else "fewer"
         share = abs(self.now - self.before) / max(self.before, 1)
-        return f"{self.what}: {self.before:,} -> {self.now:,} instructions, {share:.1%} {sign}, most of it in {self.kernel}"
+        counts = f"{self.before:,} -> {self.now:,} instructions"
+        return f"{self.what}: {counts}, {share:.1%} {sign}, most of it in {self.kernel}"
 
 
 def key() -> str:
@@ -68,15 +71,19 @@ def library(folder: Path) -> Path:
     from edgeml.runtimes.kernels.library import identity
 
     objects, source, path = folder / "kernels.o", folder / "entry.c", folder / "kernels.so"
-    objects.write_bytes(emit(llvm_text(identity()), Machine(binding.get_process_triple(), CPU)))
+    # Not inlined into other functions of the library, where it would not be seen.
+    text, found = re.subn(r"(?m)^(define [^@\n]*@edgeml_run\([^)]*\))", r"\1 noinline", llvm_text(identity()))
+    assert found == 1, "the kernels' entry has another name than edgeml_run"
+    objects.write_bytes(emit(text, Machine(binding.get_process_triple(), CPU)))
     source.write_text(_C)
     subprocess.run(["objcopy", f"--redefine-sym=edgeml_run={ENTRY}", str(objects)], check=True)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-nostdlib", "-O1", "-o", str(path), str(objects), str(source)], check=True)
+    link = ["gcc", "-shared", "-fPIC", "-nostdlib", "-O1", "-o", str(path), str(objects), str(source)]
+    subprocess.run(link, check=True)
     return path
 
 
-def count() -> Counts:
-    """Instructions of every model and size, by function of the kernels."""
+def count(pattern: str = "") -> Counts:
+    """Instructions of every model whose name holds ``pattern``, and of every size, by function of the kernels."""
     from benchmarks.instruction_models import write
 
     for tool in ("valgrind", "gcc", "objcopy"):
@@ -84,7 +91,7 @@ def count() -> Counts:
             sys.exit(f"error: {tool} is not installed\n  apt-get install valgrind gcc binutils")
     with tempfile.TemporaryDirectory(prefix="edgeml-instructions-") as name:
         folder = Path(name)
-        write(folder)
+        write(folder, pattern)
         environment = os.environ | {
             "EDGEML_KERNELS": str(library(folder)),
             "PYTHONHASHSEED": "0",
@@ -101,7 +108,7 @@ def count() -> Counts:
             sys.exit(f"error: the run under valgrind failed\n{done.stderr[-2000:]}")
         marks: list[tuple[str, int]] = json.loads((folder / "marks.json").read_text())
         counts: Counts = {}
-        for (label, first), (_, end) in zip(marks, marks[1:], strict=False):
+        for (label, first), (_, end) in pairwise(marks):
             parts = [functions((folder / f"out.{i}").read_text()) for i in range(first + 1, end + 1)]
             found = {f: sum(p.get(f, 0) for p in parts) for f in sorted({f for p in parts for f in p})}
             if not found:
@@ -159,6 +166,7 @@ def changes(before: Counts, now: Counts) -> list[Change]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
+    parser.add_argument("pattern", nargs="?", default="", help="only models whose name holds this")
     parser.add_argument("--update", action="store_true", help="accept today's counts as the baseline")
     parser.add_argument("--json", action="store_true", help="print the counts and changes as JSON")
     parser.add_argument("--asked", type=Path, help=argparse.SUPPRESS)
@@ -167,13 +175,16 @@ def main() -> int:
         asked(options.asked)
         return 0
     stored: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    now, here = count(), key()
+    now, here = count(options.pattern), key()
+    if not now:
+        parser.error(f"no model holds {options.pattern!r} in its name")
+    before = {what: counts for what, counts in stored.get(here, {}).items() if options.pattern in what.split("/")[0]}
     if options.update:
-        stored[here] = now
+        stored[here] = {what: c for what, c in stored.get(here, {}).items() if what not in before} | now
         BASELINE.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
         print(f"{BASELINE.name}: {len(now)} counts of {here}")
         return 0
-    found = changes(stored[here], now) if here in stored else []
+    found = changes(before, now) if here in stored else []
     if options.json:
         print(json.dumps({"key": here, "counts": now, "changes": [str(c) for c in found]}, indent=1))
     elif here not in stored:

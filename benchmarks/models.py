@@ -107,7 +107,10 @@ ESTIMATORS: dict[str, tuple[str, Callable[[], Any]]] = {
     "GB100 depth 4": ("boosting", lambda: GradientBoostingClassifier(max_depth=4, random_state=0)),
     "ET100 depth 8": ("forest", lambda: ExtraTreesClassifier(100, max_depth=8, random_state=0, n_jobs=-1)),
 } | {
-    f"HGB{n}": ("boosting", lambda n=n: HistGradientBoostingClassifier(max_iter=n, early_stopping=False, random_state=0))
+    f"HGB{n}": (
+        "boosting",
+        lambda n=n: HistGradientBoostingClassifier(max_iter=n, early_stopping=False, random_state=0),
+    )
     for n in (100, 300, 1000)
 }
 
@@ -143,7 +146,11 @@ PIPELINES: tuple[Model, ...] = (
         for n in flights.PIPELINES
     ),
     *(Model(f"32 columns: {n}", ESTIMATORS[n][0], lambda n=n: (_fitted_wide(n), wide()[2])) for n in WIDE),
-    *(Model(f"cases: {c.name}", _KINDS.get(c.name.split()[0], "boosting"), c.fit) for c in cases.CASES if c.name in _TABLE),
+    *(
+        Model(f"cases: {c.name}", _KINDS.get(c.name.split()[0], "boosting"), c.fit)
+        for c in cases.CASES
+        if c.name in _TABLE
+    ),
 )  # fmt: skip
 
 ALONE: tuple[Model, ...] = tuple(

@@ -58,7 +58,9 @@ def _dots(records: Sequence[Record], what: str, scale: Callable[[float], float],
         points = [(scale(us), at) for at, model in enumerate(models) if (us := _us(shown, model, name, form))]
         if points:
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, s=34, color=colour, marker=marker, label=label, zorder=2, edgecolors="white", linewidths=0.6)
+            axes.scatter(
+                x, y, s=34, color=colour, marker=marker, label=label, zorder=2, edgecolors="white", linewidths=0.6
+            )
     axes.set_xscale("log")
     axes.set_yticks(range(len(models)), models)
     axes.set_title(title, loc="left", fontsize=10, color=INK)

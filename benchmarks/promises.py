@@ -1,8 +1,8 @@
-"""What EdgeML promises about speed, as a table: a bound, and how it is read from the records of ``python -m benchmarks``.
+"""What EdgeML promises about speed, as a table: a bound, and how it is read from what ``python -m benchmarks`` wrote.
 
 A promise is judged by its worst model and form of rows, never by an average. ``judged`` gives one Verdict a promise
 that the records say something about; report.py prints them. A section that is a file of its own states a promise in
-its records, by the keys ``promise``, ``value``, ``bound`` and ``unit`` (a bound in "x" is the least, any other the most).
+its records, by the keys ``promise``, ``value``, ``bound`` and ``unit`` (a bound in "x" is the least, others the most).
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def over(peer: str, form: str | None, what: str) -> Callable[[dict[str, list[Rec
         all_ = [r for r in records.get("pipelines", []) if not r["model"].startswith("cases")]
         if what == "batch":  # what is promised are pipelines with a one-hot encoder
             all_ = [r for r in all_ if "native categories" not in r["model"]]
-        found = []
-        for r in find(all_, contender="EdgeML", what=what):
-            for other in find(all_, contender=peer, what=what, model=r["model"]):
-                if form is None or other["form"] == form:
-                    found.append((f"{r['model']}, {r['form']}" if what == "batch" else r["model"], other["us"] / r["us"]))
-        return found
+        return [
+            (f"{r['model']}, {r['form']}" if what == "batch" else r["model"], other["us"] / r["us"])
+            for r in find(all_, contender="EdgeML", what=what)
+            for other in find(all_, contender=peer, what=what, model=r["model"])
+            if form is None or other["form"] == form
+        ]
 
     return figures
 
@@ -100,11 +100,12 @@ def over_best(section: str, names: tuple[str, ...]) -> Callable[[dict[str, list[
 
 
 def two_threads(records: dict[str, list[Record]]) -> Figures:
-    found = []
-    for one in find(records.get("threads", []), threads=1):
-        for two in find(records.get("threads", []), threads=2, model=one["model"]):
-            found.append((one["model"], one["us"] / two["us"]))
-    return found
+    all_ = records.get("threads", [])
+    return [
+        (one["model"], one["us"] / two["us"])
+        for one in find(all_, threads=1)
+        for two in find(all_, threads=2, model=one["model"])
+    ]
 
 
 TREES = ("RF100 depth 8", "HGB100", "HGB300", "HGB1000")
@@ -125,10 +126,11 @@ PROMISES = (
 
 def judged(records: dict[str, list[Record]]) -> list[Verdict]:
     """A verdict a promise that there are figures for."""
-    verdicts = []
-    for promise in PROMISES:
-        if found := sorted(promise.figures(records), key=lambda f: f[1], reverse=promise.unit != "x"):
-            verdicts.append(Verdict(promise.text, promise.bound, promise.unit, found[0], found[-1]))
+    verdicts = [
+        Verdict(promise.text, promise.bound, promise.unit, found[0], found[-1])
+        for promise in PROMISES
+        if (found := sorted(promise.figures(records), key=lambda f: f[1], reverse=promise.unit != "x"))
+    ]
     for section in records.values():
         for r in find(section):
             if "promise" in r:

@@ -107,7 +107,9 @@ def compiling(records: list[Record]) -> str:
     rows = []
     for model in models:
         cells = [_cell(records, column, model, "batch") for column in columns]
-        rows.append([model, *("–" if c is None else f"{c['compile_s']:.2g} s, {c['bytes'] / 1e3:,.0f} kB" for c in cells)])
+        rows.append(
+            [model, *("–" if c is None else f"{c['compile_s']:.2g} s, {c['bytes'] / 1e3:,.0f} kB" for c in cells)]
+        )
     return _table(("compiling, and bytes", *(heading for heading, _, _ in columns)), rows)
 
 
@@ -120,7 +122,9 @@ def troubles(records: dict[str, list[Record]]) -> str:
             if "failed" in r and r.get("what") != "one":
                 failed.setdefault((r["contender"], r["failed"]), []).append(r["model"])
             elif r.get("labels_differ") and r.get("what") == "batch":
-                text = f"{r['model']} {r['labels_differ']:,} of {r['compared_rows']:,} (by {r['largest_difference']:.1g})"
+                text = (
+                    f"{r['model']} {r['labels_differ']:,} of {r['compared_rows']:,} (by {r['largest_difference']:.1g})"
+                )
                 differing.setdefault(r["contender"], []).append(text)
     lines = [f"- {name} fails on {', '.join(dict.fromkeys(models))}: `{why}`" for (name, why), models in failed.items()]
     lines += [f"- {name} gives other labels (†): {'; '.join(dict.fromkeys(m))}" for name, m in differing.items()]

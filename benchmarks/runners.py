@@ -1,8 +1,8 @@
 """Contenders for whole pipelines: how each is made from a fitted pipeline, and how it answers single rows and a batch.
 
 Each gets what its own documentation recommends: scikit-learn the frame it was fitted on, onnxruntime one thread without
-a pool, EdgeML raw rows in whatever they come. ``RUNNERS`` is the table: a name and a function that gives Contenders, one
-a form of the rows. Those for estimators alone are in tree_peers.py. One that fails, or answers differently, is shown so.
+a pool, EdgeML raw rows in whatever they come. ``RUNNERS`` is the table: a name and a function that gives Contenders,
+one a form of the rows. Those for estimators alone are in tree_peers.py. One that fails or differs is shown so.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def edgeml_onnx(pipeline: Any, X: Any) -> Iterator[Contender]:
         session, schema = session_of(file.read("model.onnx")), model.schema
     facts = session.get_modelmeta().custom_metadata_map
     outputs = json.loads(facts["edgeml.outputs"])[method_of(pipeline)]
-    names: dict[str, str] = {column: name for column, name in json.loads(facts["edgeml.inputs"]).items()}
+    names: dict[str, str] = dict(json.loads(facts["edgeml.inputs"]))
 
     def split(rows: Any) -> dict[str, Any]:
         from tests.onnx_oracle import feeds

@@ -152,4 +152,3 @@ BOOSTERS: dict[str, Make] = {
     "tl2cgen + treelite": tl2cgen_booster,
     "lleaves": lleaves_compiled,
 }
-
