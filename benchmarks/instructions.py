@@ -1,4 +1,4 @@
-"""``python -m benchmarks.instructions [PATTERN] [--update] [--json]``: instructions that the kernels take, against a baseline.
+"""``python -m benchmarks.instructions [PATTERN] [--update] [--json]``: the kernels' instructions against a baseline.
 
 Times on shared machines differ by tens of percents from run to run; instructions do not differ at all. The kernels are
 compiled for x86-64-v3 (valgrind knows no AVX-512), models of every family are asked for one row and for batches under

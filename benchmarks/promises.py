@@ -25,7 +25,7 @@ REASONS: dict[str, str] = {}
 class Promise:
     text: str
     bound: float
-    unit: str  # "x": at least so many times; "us", "s", "MB": at most
+    unit: str  # "x": at least so many times; "µs", "s", "%": at most
     figures: Callable[[dict[str, list[Record]]], Figures]
 
 
@@ -110,9 +110,9 @@ def two_threads(records: dict[str, list[Record]]) -> Figures:
 
 TREES = ("RF100 depth 8", "HGB100", "HGB300", "HGB1000")
 PROMISES = (
-    Promise("one row, linear model", 3, "us", single("linear")),
-    Promise("one row, 100 trees of depth 8", 6, "us", single("forest", "boosting")),
-    Promise("one row, MLP(64,32)", 10, "us", single("network")),
+    Promise("one row, linear model", 3, "µs", single("linear")),
+    Promise("one row, 100 trees of depth 8", 6, "µs", single("forest", "boosting")),
+    Promise("one row, MLP(64,32)", 10, "µs", single("network")),
     Promise("one row, against scikit-learn", 1000, "x", over("scikit-learn", None, "one")),
     Promise("one row, against onnxruntime, its inputs already split", 5, "x", over(ONNX, SPLIT, "one")),
     Promise("10,000 rows with strings, against scikit-learn", 10, "x", over("scikit-learn", None, "batch")),

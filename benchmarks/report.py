@@ -52,6 +52,7 @@ BOOSTERS = (
     ("EdgeML", "EdgeML", None),
 )
 Column = tuple[str, str, str | None]
+DIFFERENT = 1e-6  # largest difference of a probability that is still taken for the same answer
 
 
 def number(value: float) -> str:
@@ -114,20 +115,22 @@ def compiling(records: list[Record]) -> str:
 
 
 def troubles(records: dict[str, list[Record]]) -> str:
-    """Peers that fail, or whose answers are not scikit-learn's, each with the models it concerns."""
+    """Peers that fail, and those whose answers are not scikit-learn's, each with the models it concerns."""
     failed: dict[tuple[str, str], list[str]] = {}
     differing: dict[str, list[str]] = {}
     for section in records.values():
         for r in section:
-            if "failed" in r and r.get("what") != "one":
+            if r.get("what") == "one":
+                continue
+            if "failed" in r:
                 failed.setdefault((r["contender"], r["failed"]), []).append(r["model"])
-            elif r.get("labels_differ") and r.get("what") == "batch":
-                text = (
-                    f"{r['model']} {r['labels_differ']:,} of {r['compared_rows']:,} (by {r['largest_difference']:.1g})"
+            elif r.get("largest_difference", 0.0) > DIFFERENT:
+                labels = f", {r['labels_differ']:,} labels of {r['compared_rows']:,}" if r.get("labels_differ") else ""
+                differing.setdefault(r["contender"], []).append(
+                    f"{r['model']} by {r['largest_difference']:.1g}{labels}"
                 )
-                differing.setdefault(r["contender"], []).append(text)
     lines = [f"- {name} fails on {', '.join(dict.fromkeys(models))}: `{why}`" for (name, why), models in failed.items()]
-    lines += [f"- {name} gives other labels (†): {'; '.join(dict.fromkeys(m))}" for name, m in differing.items()]
+    lines += [f"- {name} answers otherwise: {'; '.join(dict.fromkeys(texts))}" for name, texts in differing.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -137,7 +140,11 @@ def about(result: dict[str, Any]) -> str:
     named = ("scikit-learn", "onnxruntime", "skl2onnx", "treelite", "tl2cgen", "m2cgen", "emlearn", "lightgbm")
     versions = ", ".join(f"{name} {packages[name]}" for name in named if name in packages)
     load = f", load {m['load']} before the run" if "load" in m else ""
-    return f"Measured on {m['cpu']}, {m['cores']} cores{load}; Python {m['python']}, {versions}; one thread, medians.\n"
+    return (
+        f"Measured on {m['cpu']}, {m['cores']} cores{load}; Python {m['python']}, {versions}; one thread, medians. "
+        "skl2onnx takes these pipelines only after their imputers of strings have been rewritten to impute the empty "
+        "string, which was done for it. † labels differ from scikit-learn's.\n"
+    )
 
 
 def benchmarks(result: dict[str, Any]) -> str:

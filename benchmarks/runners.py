@@ -7,6 +7,7 @@ one a form of the rows. Those for estimators alone are in tree_peers.py. One tha
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.impute import SimpleImputer
 
 import edgeml
 from benchmarks.models import rows_of
@@ -163,20 +165,46 @@ def _sessions(
 def skl2onnx_model(
     pipeline: Any, X: Any
 ) -> tuple[Callable[[dict[str, Any]], Any], Callable[[Any], dict[str, Any]], int]:
-    """(answers of onnxruntime, one thread, for arrays by input; rows to those arrays; bytes of the model)."""
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import (
-        BooleanTensorType,
-        DoubleTensorType,
-        Int64TensorType,
-        StringTensorType,
-    )
+    """(answers of onnxruntime, one thread, for arrays by input; rows to those arrays; bytes of the model).
 
+    skl2onnx refuses an imputer of strings that stands for NaN ("implemented when the missing values are string"), which
+    the everyday pipeline has. It gets what a user of it has to write instead: the empty string for a missing one. All
+    numbers are of one type, as skl2onnx concatenates no others: float64, which is scikit-learn's own, or float32, which
+    its documentation uses, where float64 does not convert or does not load.
+    """
+    pipeline = _with_empty_strings(copy.deepcopy(pipeline))
+    failures = []
+    for number in (np.float64, np.float32):
+        try:
+            return _skl2onnx_model(pipeline, X, number)
+        except Exception as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _with_empty_strings(estimator: Any) -> Any:
+    """The fitted pipeline, its imputers of strings changed to take the empty string for a missing one."""
+    for step in getattr(estimator, "steps", ()):
+        _with_empty_strings(step[1])
+    for transformer in getattr(estimator, "transformers_", ()):
+        _with_empty_strings(transformer[1])
+    if isinstance(estimator, SimpleImputer) and estimator.statistics_.dtype.kind == "O":
+        estimator.missing_values = ""
+    return estimator
+
+
+def _skl2onnx_model(
+    pipeline: Any, X: Any, number: Any
+) -> tuple[Callable[[dict[str, Any]], Any], Callable[[Any], dict[str, Any]], int]:
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import BooleanTensorType, DoubleTensorType, FloatTensorType, StringTensorType
+
+    numbers = DoubleTensorType if number is np.float64 else FloatTensorType
     if hasattr(X, "iloc"):
-        kinds = {"f": DoubleTensorType, "i": Int64TensorType, "b": BooleanTensorType}
+        kinds = {"f": numbers, "i": numbers, "b": BooleanTensorType}
         types = [(c, kinds.get(X[c].dtype.kind, StringTensorType)([None, 1])) for c in X.columns]
     else:
-        types = [("X", DoubleTensorType([None, X.shape[1]]))]
+        types = [("X", numbers([None, X.shape[1]]))]
     options = {id(pipeline): {"zipmap": False}} if hasattr(pipeline, "predict_proba") else None
     proto = to_onnx(pipeline, initial_types=types, options=options).SerializeToString()
     session = session_of(proto)
@@ -185,14 +213,20 @@ def skl2onnx_model(
 
     def split(rows: Any) -> dict[str, Any]:
         if not hasattr(rows, "iloc"):
-            return {"X": np.asarray(rows, dtype=np.float64)}
-        return {c: _cells(rows[c]) for c in inputs}
+            return {"X": np.asarray(rows, dtype=number)}
+        return {c: _cells(rows[c], number) for c in inputs}
 
-    return lambda arrays: session.run(output, arrays)[0], split, len(proto)
+    def answer(arrays: dict[str, Any]) -> Any:
+        return session.run(output, arrays)[0]
+
+    answer(split(X[:1]))  # some float64 graphs load and then do not run
+    return answer, split, len(proto)
 
 
-def _cells(column: Any) -> Any:
-    if column.dtype.kind in "fib":
+def _cells(column: Any, number: Any) -> Any:
+    if column.dtype.kind in "fi":
+        return column.to_numpy(dtype=number).reshape(-1, 1)
+    if column.dtype.kind == "b":
         return column.to_numpy().reshape(-1, 1)
     return column.fillna("").to_numpy(dtype=object).reshape(-1, 1)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.c_models import emlearn_c, m2cgen_c
+from benchmarks.c_models import as_cast, emlearn_c, m2cgen_c
 from benchmarks.runners import ONES, Contender, Make, edgeml_native, scikit_learn, session_of
 
 
@@ -54,7 +54,7 @@ def onnx_floats(model: Any, X: Any) -> Iterator[Contender]:
 def tl2cgen_compiled(model: Any, X: Any) -> Iterator[Contender]:
     import treelite
 
-    yield from _tl2cgen(lambda: treelite.sklearn.import_model(model), X)
+    yield from _tl2cgen(lambda: treelite.sklearn.import_model(model), as_cast(model, X))
 
 
 def tl2cgen_booster(model: Any, X: Any) -> Iterator[Contender]:
