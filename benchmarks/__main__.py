@@ -34,12 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("pattern", nargs="?", default="", help="only models whose name holds this")
     parser.add_argument("--quick", action="store_true", help="a few models, a few turns: minutes instead of an hour")
+    parser.add_argument("--busy", action="store_true", help="CPU time instead of wall time: others use the machine")
     parser.add_argument("--section", action="append", choices=list(SECTIONS), help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the records are kept")
     options = parser.parse_args()
     log = Console(stderr=True, highlight=False)
     before, old = machine(), {}
-    how = Options(options.quick, options.pattern, lambda text: log.print(text, markup=False))
+    how = Options(options.quick, options.busy, options.pattern, lambda text: log.print(text, markup=False))
     for name in options.section or list(SECTIONS):
         start = time.perf_counter()
         try:
@@ -49,7 +50,7 @@ def main() -> None:
             continue
         # Written section by section: an hour's work is not lost to what goes wrong in its last minute.
         old = json.loads(options.json.read_text()) if options.json.exists() else {}
-        old = {"machine": before, "quick": options.quick, "records": merged(old, {name: found})}
+        old = {"machine": before, "quick": options.quick, "busy": options.busy, "records": merged(old, {name: found})}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(old, indent=1) + "\n")
         log.print(f"{name}: {len(found)} records, {time.perf_counter() - start:.0f} s")

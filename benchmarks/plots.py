@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter
 
 from benchmarks.promises import FRAME, ONNX, SPLIT, Record, find
 
 INK, FAINT, GRID = "#1f2328", "#59636e", "#e4e8ec"
-# (contender, form, label, colour, marker): told apart by shape as well as by colour.
+# (contender, forms or any, label, colour, marker): told apart by shape as well as by colour.
 SERIES = (
-    ("scikit-learn", None, "scikit-learn", "#8c959f", "s"),
-    (ONNX, FRAME, "onnxruntime, splitting included", "#e3a008", "v"),
-    (ONNX, SPLIT, "onnxruntime, inputs already split", "#bf5700", "^"),
-    ("tl2cgen + treelite", None, "tl2cgen", "#7a5ab8", "D"),
-    ("EdgeML", None, "EdgeML", "#0b6bcb", "o"),
+    ("scikit-learn", (), "scikit-learn", "#8c959f", "s"),
+    (ONNX, (FRAME,), "onnxruntime, splitting included", "#e3a008", "v"),
+    (ONNX, (SPLIT, "float32 tensor"), "onnxruntime, inputs already split", "#bf5700", "^"),
+    ("tl2cgen + treelite", (), "tl2cgen", "#7a5ab8", "D"),
+    ("EdgeML", (), "EdgeML", "#0b6bcb", "o"),
 )
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "edgeml", "font.family": "sans-serif", "font.size": 9,
@@ -35,18 +37,20 @@ STYLE = {
 def draw(records: dict[str, list[Record]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pipelines = [r for r in records.get("pipelines", []) if not r["model"].startswith("cases")]
+    shown = pipelines + [r | {"model": f"{r['model']}, alone"} for r in records.get("alone", [])]
     with plt.rc_context(STYLE):
         _dots(
-            [*pipelines, *records.get("alone", [])], "one", lambda us: us,
-            "One row: microseconds, less is better", folder / "single-row.svg",
+            shown, "one", lambda us: us / 1e6, "s", "One row: time, less is better", folder / "single-row.svg",
         )  # fmt: skip
         _dots(
-            [*pipelines, *records.get("alone", [])], "batch", lambda us: 1e6 / us,
-            "A batch of 10,000: rows a second, more is better", folder / "batch.svg",
+            shown, "batch", lambda us: 1e6 / us, "", "A batch of 10,000: rows a second, more is better",
+            folder / "batch.svg",
         )  # fmt: skip
 
 
-def _dots(records: Sequence[Record], what: str, scale: Callable[[float], float], title: str, path: Path) -> None:
+def _dots(
+    records: Sequence[Record], what: str, scale: Callable[[float], float], unit: str, title: str, path: Path
+) -> None:
     """A line a model, a dot a contender."""
     shown = list(find(records, what=what))
     models = list(dict.fromkeys(r["model"] for r in shown))[::-1]
@@ -62,6 +66,9 @@ def _dots(records: Sequence[Record], what: str, scale: Callable[[float], float],
                 x, y, s=34, color=colour, marker=marker, label=label, zorder=2, edgecolors="white", linewidths=0.6
             )
     axes.set_xscale("log")
+    low, high = (10.0 ** f(np.log10(limit)) for f, limit in zip((np.floor, np.ceil), axes.get_xlim(), strict=True))
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter(EngFormatter(unit))
     axes.set_yticks(range(len(models)), models)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
@@ -77,7 +84,7 @@ def _dots(records: Sequence[Record], what: str, scale: Callable[[float], float],
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
 
 
-def _us(records: Sequence[Record], model: str, name: str, form: str | None) -> Any:
-    """The best of a contender's forms of rows where no form is named."""
-    found = [r["us"] for r in find(records, model=model, contender=name) if form is None or r["form"] == form]
+def _us(records: Sequence[Record], model: str, name: str, forms: tuple[str, ...]) -> Any:
+    """The best of a contender's forms of rows where none is named."""
+    found = [r["us"] for r in find(records, model=model, contender=name) if not forms or r["form"] in forms]
     return min(found, default=None)

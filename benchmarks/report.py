@@ -140,8 +140,11 @@ def about(result: dict[str, Any]) -> str:
     named = ("scikit-learn", "onnxruntime", "skl2onnx", "treelite", "tl2cgen", "m2cgen", "emlearn", "lightgbm")
     versions = ", ".join(f"{name} {packages[name]}" for name in named if name in packages)
     load = f", load {m['load']} before the run" if "load" in m else ""
+    clock = "CPU time on a busy machine" if result.get("busy") else "wall time"
+    clock += ", a short run" if result.get("quick") else ""
     return (
-        f"Measured on {m['cpu']}, {m['cores']} cores{load}; Python {m['python']}, {versions}; one thread, medians. "
+        f"Measured on {m['cpu']}, {m['cores']} cores{load}; Python {m['python']}, {versions}; "
+        f"one thread, medians of {clock}. "
         "skl2onnx takes these pipelines only after their imputers of strings have been rewritten to impute the empty "
         "string, which was done for it. † labels differ from scikit-learn's.\n"
     )

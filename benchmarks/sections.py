@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,15 +31,17 @@ from benchmarks.tree_peers import ALONE, BOOSTERS
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``pattern`` is part of a model's name; ``report`` is told what is being measured."""
+    """``pattern`` is part of a model's name; ``busy`` measures CPU time; ``report`` is told what is being measured."""
 
     quick: bool = False
+    busy: bool = False
     pattern: str = ""
     report: Callable[[str], None] = print
 
     @property
     def effort(self) -> Effort:
-        return QUICK if self.quick else Effort()
+        effort = QUICK if self.quick else Effort()
+        return replace(effort, clock=time.process_time) if self.busy else effort
 
     def chosen(self, all_: Iterable[Model], quick: frozenset[str]) -> list[Model]:
         return [m for m in all_ if self.pattern in m.name and (self.pattern or not self.quick or m.name in quick)]
@@ -137,12 +140,11 @@ def million(options: Options) -> Iterator[Record]:
     """A million rows at once: the fastest of the contenders over the trees, a few turns each."""
     slow = ("m2cgen", "emlearn", "Hummingbird")  # three times scikit-learn's time, or not its answers
     runners = {name: make for name, make in ALONE.items() if name not in slow}
-    few = Options(options.quick, options.pattern, options.report)
     trees = [m for m in models.ALONE if m.kind in ("forest", "boosting") and m.name != "GB100 depth 8"]
     with threadpool_limits(1):
-        for model in few.chosen(trees, frozenset(("RF100 depth 8",))):
+        for model in options.chosen(trees, frozenset(("RF100 depth 8",))):
             options.report(f"{model.name}, {MILLION:,} rows")
-            yield from _measured(runners, model, Effort(0.0, 3), MILLION, ("batch",))
+            yield from _measured(runners, model, replace(options.effort, seconds=0.0, rounds=3), MILLION, ("batch",))
 
 
 def threads(options: Options) -> Iterator[Record]:
@@ -158,7 +160,7 @@ def threads(options: Options) -> Iterator[Record]:
         loaded: dict[int, Any] = {n: edgeml.load(path, engine="native", threads=n) for n in (1, 2)}
         form, frame = next((f, x) for f, x in forms(X).items() if f in ("pyarrow", "NumPy"))
         turns = {str(n): Turn(getattr(m, method_of(fitted)), [frame]) for n, m in loaded.items()}
-        times = take_turns(turns, replace(options.effort, rounds=max(options.effort.rounds, 15)))
+        times = take_turns(turns, Effort(options.effort.seconds))
         for n in loaded:
             record: Record = {"model": model.name, "kind": model.kind, "contender": "EdgeML", "form": form}
             yield record | {"what": "batch", "rows": rows, "threads": n} | statistics(times[str(n)], rows)
