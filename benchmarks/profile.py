@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def instructions(executor: Any, plan: Plan, columns: Any, rows: int) -> list[Ste
         cut = replace(plan, code=np.concatenate([plan.code[:end], np.array([-1], dtype=np.int64)]))
         space = Workspace.make(cut, executor.constants)
         space.call[[Call.PORTS, Call.START, Call.END]] = address(ports), 0, rows
-        spaces.append((cut, space))
+        spaces.append((cut, space))  # the call holds addresses in the plan
     times = np.full(len(spaces), np.inf)
     for _ in range(REPEATS):  # in turn, as the machine is not as quick all the time
         for i, (_cut, space) in enumerate(spaces):
-            times[i] = min(times[i], least(lambda s=space: executor.library.run_blocks(s.pointer), 1))  # type: ignore[misc]
+            times[i] = min(times[i], least(partial(executor.library.run_blocks, space.pointer), 1))
     steps: list[Step] = []
     for at, taken in zip(ends[:-1], np.diff(times), strict=True):
         name, ns = names[int(plan.code[at])], float(taken) * 1e9 / rows
@@ -137,7 +138,7 @@ def row(model: Any, ones: Sequence[Any], method: str) -> list[Step]:
         for _ in ones:
             executor.library.run(space.pointer)
 
-    full, empty = (least(lambda s=s: run(s), 200) / len(ones) for _, s in spaces)  # type: ignore[misc]
+    full, empty = (least(partial(run, space), 200) / len(ones) for _, space in spaces)
     python = whole - (full - empty)
     return [Step("reading, packing, call, answer", python * 1e9), Step("kernels", (full - empty) * 1e9)]
 

@@ -51,8 +51,6 @@ BATCH, MILLION = 10_000, 1_000_000
 QUICK_MODELS = frozenset(
     ("flights: logistic", "flights: forest", "32 columns: MLP(64,32)", "RF100 depth 8", "HGB100", "LightGBM100")
 )
-# What takes longer a row than this in the batch of 10,000 sits out the million: it would take a minute a turn.
-SLOWEST_OF_MILLION = 30.0  # us
 
 
 Checked = tuple[Contender, dict[str, Record]]  # and how its answers differ, by kind of call
