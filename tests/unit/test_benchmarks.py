@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,13 +52,14 @@ def test_a_ratio_is_of_the_same_model_and_the_named_form():
         one(peer, 1.0, form="inputs already split", model="32 columns: other"),
     ]
     verdicts = {v.text: v for v in judged({"pipelines": records})}
-    assert verdicts["one row, against onnxruntime, its inputs already split"].worst[1] == 15.0
-    assert verdicts["one row, against onnxruntime, its inputs already split"].reached
+    verdict = verdicts["one row, against onnxruntime, its inputs already split"]
+    assert verdict.worst == verdict.best == ("32 columns: logistic", 15.0)
+    assert verdict.reached
 
 
 def test_a_contender_that_failed_counts_nowhere_and_is_shown():
     failed = {"model": "m", "kind": "linear", "contender": "peer", "form": "", "what": "batch", "failed": "No: reason"}
-    assert judged({"pipelines": [failed]}) == []
+    assert judged({"pipelines": [one("EdgeML", 2.0, failed="No: reason")]}) == []
     assert "peer fails on m: `No: reason`" in troubles({"pipelines": [failed]})
 
 
@@ -74,7 +77,12 @@ def test_every_promise_has_a_text_of_its_own():
 # --- measuring -----------------------------------------------------------------------------------------------------
 def test_contenders_take_turns_over_all_items():
     seen = {"a": [], "b": []}
-    turns = {name: Turn(lambda item, name=name: seen[name].append(item), range(4)) for name in seen}
+
+    def call(name, item):
+        time.sleep(1e-4)  # longer than a stretch, so that a sample is one item
+        seen[name].append(item)
+
+    turns = {name: Turn(partial(call, name), range(4)) for name in seen}
     times = take_turns(turns, Effort(0.0, 8))
     assert {len(t) for t in times.values()} == {8}
     assert all(set(items) == {0, 1, 2, 3} for items in seen.values())
