@@ -123,17 +123,21 @@ def row(model: Any, ones: Sequence[Any], method: str, columns: dict[str, Any]) -
     one = getattr(model, method + "_one")
     plan = executor.plan_one(method, list(range(len(executor.program.inputs))))
 
-    def space(code: Any, at: int) -> tuple[Plan, Workspace]:
-        """A workspace with a row's cells in it, and the plan whose code it has the address of."""
+    start = min(r.offset for r in plan.entries.values())
+
+    def space(code: Any, at: int) -> tuple[Plan, Workspace, Any, Any]:
+        """A workspace, the plan whose code it has the address of, the place of the cells in it, and a row's cells."""
         cut = replace(plan, code=code)
         made = Workspace.make(cut, executor.constants)
         for name, r in plan.entries.items():
             cells = np.atleast_1d(columns[name][at]).astype(np.float64 if "float" in r.dtype else np.int64)
             made.scratch[r.offset : r.offset + r.width] = cells.view(np.int64)
-        return cut, made
+        place = made.scratch[start : max(r.offset + r.width for r in plan.entries.values())]
+        return cut, made, place, place.copy()
 
-    def run(spaces: Sequence[tuple[Plan, Workspace]]) -> None:
-        for _, made in spaces:
+    def run(spaces: Sequence[tuple[Plan, Workspace, Any, Any]]) -> None:
+        for _, made, place, cells in spaces:
+            place[:] = cells  # the last run may have used their place for something else
             executor.library.run(made.pointer)
 
     def ask() -> None:
