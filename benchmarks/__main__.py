@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -59,4 +60,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Bundles and compiled libraries of every contender go with the run.
+    with tempfile.TemporaryDirectory(prefix="edgeml-benchmarks-") as tempfile.tempdir:
+        main()
