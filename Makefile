@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgeml-installed
 
-.PHONY: dev demo test lint types layers wheel old-runtime bench clean
+.PHONY: dev demo test lint types layers wheel old-runtime instructions bench clean
 
 dev: $(STAMP)
 
@@ -42,8 +42,15 @@ wheel: dev
 old-runtime: dev
 	$(BIN)/python -m tests.old_runtime
 
+# Instructions that the kernels take, against benchmarks/instructions.json; needs valgrind and gcc.
+instructions: dev
+	$(BIN)/python -m benchmarks.instructions
+
+# Against the peers, which are installed for it; about an hour on a quiet machine. Then the README's tables and pictures.
 bench: dev
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.quantised
 	$(BIN)/python -m benchmarks.recording
 	$(BIN)/python -m benchmarks.monitor

@@ -1,115 +1,65 @@
-"""``python -m benchmarks [PATTERN] [--rows N] [--json FILE]``: every contender on the cases whose name holds PATTERN.
+"""``python -m benchmarks [PATTERN] [--quick] [--section NAME]… [--json FILE]``: EdgeML against its peers.
 
-Times are medians of repeated runs within one process and one thread; what is published are the ratios to scikit-learn
-measured in the same run. The machines are shared and noisy: the fastest tenth is printed beside the median.
+Writes every figure to JSON, in benchmarks/results/latest.json unless told otherwise, and prints the table of the
+ratios that EdgeML promises. ``python -m benchmarks.report`` then puts the tables into README.md and the pictures
+into docs/img. A part of the sections, or of the models by PATTERN, is measured anew into the same file: a file
+may so come from several runs, and each record says what it was measured beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import tempfile
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from benchmarks.runners import CONTENDERS, method_of
-from tests.conformance.cases import CASES, Case
-
-DEFAULT = ("logistic binary", "forest binary", "hist boosting binary", "boosting binary", "mlp binary")
+from benchmarks.measure import Record, machine, reason
+from benchmarks.report import RESULTS, promises
+from benchmarks.sections import SECTIONS, Options
 
 
-def microseconds(call: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Median and tenth percentile of one call, in microseconds, over about ``seconds``."""
-    call()
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1e6), float(np.quantile(times, 0.1) * 1e6)
-
-
-def measure(case: Case, rows: int, seconds: float) -> list[dict[str, Any]]:
-    """One record a contender."""
-    pipeline, X = case.fit()
-    times = -(-rows // len(X))
-    many = pd.concat([X] * times, ignore_index=True)[:rows] if hasattr(X, "iloc") else np.tile(X, (times, 1))[:rows]
-    expected = np.asarray(getattr(pipeline, method_of(pipeline))(many))
-    records = []
-    for name, make in CONTENDERS.items():
-        record: dict[str, Any] = {"case": case.name, "contender": name}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                contender = make(pipeline, many)
-                answer = np.asarray(contender.batch())
-        except Exception as error:  # a peer that fails is shown so
-            records.append(record | {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:160]})
-            continue
-        with np.errstate(all="ignore"):
-            record["largest difference"] = float(np.max(np.abs(answer - expected)))
-        record["one_us"], record["one_us_p10"] = microseconds(contender.one, seconds)
-        batch, fast = microseconds(contender.batch, seconds)
-        record |= {"row_us": batch / rows, "row_us_p10": fast / rows, "bytes": contender.bytes}
-        records.append(record)
-    return records
-
-
-def table(records: list[dict[str, Any]]) -> Table:
-    """The records as a table, ratios against scikit-learn's."""
-    out = Table(title="Microseconds (medians) and how many times faster than scikit-learn")
-    for column in ("case", "contender", "one row", "x", "a row in batch", "x", "largest difference"):
-        out.add_column(column, justify="left" if column in ("case", "contender") else "right")
-    for record in records:
-        base = next(r for r in records if r["case"] == record["case"] and r["contender"] == "scikit-learn")
-        out.add_row(
-            record["case"],
-            record["contender"],
-            f"{record['one_us']:.1f}",
-            f"{base['one_us'] / record['one_us']:.0f}",
-            f"{record['row_us']:.2f}",
-            f"{base['row_us'] / record['row_us']:.1f}",
-            f"{record['largest difference']:.1e}",
-        )
-    return out
+def merged(old: dict[str, Any], new: dict[str, list[Record]]) -> dict[str, list[Record]]:
+    """The old records, but for the sections and models that were measured anew."""
+    result: dict[str, list[Record]] = dict(old.get("records", {}))
+    for section, records in new.items():
+        models = {r.get("model") for r in records}
+        result[section] = [r for r in result.get(section, []) if r.get("model") not in models] + records
+    return {name: result[name] for name in SECTIONS if name in result}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("pattern", nargs="?", help="run the cases whose name holds this; some everyday ones by default")
-    parser.add_argument("--rows", type=int, default=10_000, help="rows in a batch")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each figure")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/out/results.json"), help="where to write records")
+    parser.add_argument("pattern", nargs="?", default="", help="only models whose name holds this")
+    parser.add_argument("--quick", action="store_true", help="a few models, a few turns: minutes instead of an hour")
+    parser.add_argument("--busy", action="store_true", help="CPU time instead of wall time: others use the machine")
+    parser.add_argument("--section", action="append", choices=list(SECTIONS), help="only this one; may be repeated")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the records are kept")
     options = parser.parse_args()
-    cases = [c for c in CASES if (options.pattern in c.name if options.pattern else c.name in DEFAULT)]
-    if not cases:
-        parser.error(f"no case holds {options.pattern!r} in its name")
-    records = []
-    # One thread for scikit-learn's OpenMP and BLAS, too: on a shared machine its threads wait for each other, and a
-    # ratio to that would flatter us.
-    with threadpool_limits(1):
-        for case in track(cases, "measuring", console=Console(stderr=True), transient=True):
-            records += measure(case, options.rows, options.seconds)
-    failed = [r for r in records if "failed" in r]
-    console = Console(width=max(Console().width, 110))
-    console.print(table([r for r in records if "failed" not in r]))
-    for record in failed:
-        console.print(f"{record['case']}: {record['contender']} fails: {record['failed']}", markup=False)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
-    options.json.write_text(json.dumps({"machine": machine, "records": records}, indent=1))
+    log = Console(stderr=True, highlight=False)
+    before, old = machine(), {}
+    how = Options(options.quick, options.busy, options.pattern, lambda text: log.print(text, markup=False))
+    for name in options.section or list(SECTIONS):
+        start = time.perf_counter()
+        try:
+            found = list(SECTIONS[name](how))
+        except ImportError as error:
+            log.print(f"section {name} is missing: {reason(error)}", markup=False)
+            continue
+        # Written section by section: an hour's work is not lost to what goes wrong in its last minute.
+        old = json.loads(options.json.read_text()) if options.json.exists() else {}
+        old = {"machine": before, "quick": options.quick, "busy": options.busy, "records": merged(old, {name: found})}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(old, indent=1) + "\n")
+        log.print(f"{name}: {len(found)} records, {time.perf_counter() - start:.0f} s")
+    if old:
+        print(promises(old))
 
 
 if __name__ == "__main__":
-    main()
+    # Bundles and compiled libraries of every contender go with the run.
+    with tempfile.TemporaryDirectory(prefix="edgeml-benchmarks-") as tempfile.tempdir:
+        main()
