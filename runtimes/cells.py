@@ -29,12 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.errors import ColumnTypeError, ShapeError
+from edgeml.runtimes.cell_messages import due, place_of, refuse_cell, remedy_for, shown, with_article
 from edgeml.schema import Kind
 
 Array = npt.NDArray[Any]
 
 _NAN = float("nan")
-_SHOWN = 80  # characters of a cell in a message
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 _ARROW_NUMBERS = frozenset(
     (
@@ -131,7 +131,7 @@ def unmasked(array: Any, names: Sequence[str]) -> Array:
     if mask.any():
         at = int(np.flatnonzero(mask)[0])
         raise ColumnTypeError(
-            f"{_place(names, array.shape, at)}: the value is masked, which scikit-learn ignores",
+            f"{place_of(names, array.shape, at)}: the value is masked, which scikit-learn ignores",
             "fill masked cells first: X.filled(numpy.nan)",
         )
     result: Array = np.asarray(array)
@@ -230,8 +230,8 @@ def convert(values: Array, kind: Kind, names: Sequence[str], null: float | None 
         values = _numbers_of_objects(values, kind, names)
     elif values.dtype.kind not in "fiub":
         what = _NOT_NUMBERS.get(values.dtype.kind, f"has the type {values.dtype}")
-        shown = f", such as {_shown(values.flat[0])} in row 0" if values.dtype.kind in "UTS" else ""
-        raise ColumnTypeError(f"column {names[0]!r} {what}{shown}; {_due(kind)}", _remedy(kind))
+        such = f", such as {shown(values.flat[0])} in row 0" if values.dtype.kind in "UTS" else ""
+        raise ColumnTypeError(f"column {names[0]!r} {what}{such}; {due(kind)}", remedy_for(kind))
     if kind == "float64":
         return values if values.dtype == np.float64 else _to_float(values, np.dtype(np.float64), names)
     if kind == "float32":
@@ -250,7 +250,7 @@ def _to_float(values: Array, dtype: np.dtype[Any], names: Sequence[str]) -> Arra
         else:
             return result
     if changed.any():
-        _refuse(
+        refuse_cell(
             values,
             changed,
             names,
@@ -266,16 +266,16 @@ def _to_int(values: Array, names: Sequence[str]) -> Array:
     if values.dtype.kind == "u":
         big = values > np.uint64(np.iinfo(np.int64).max)
         if big.any():
-            _refuse(values, big, names, "is beyond int64", _remedy("int64"))
+            refuse_cell(values, big, names, "is beyond int64", remedy_for("int64"))
         return values.astype(np.int64)
     missing = np.isnan(values)
     if missing.any():
         why = "is missing, and the column had no missing values at compile time"
-        _refuse(values, missing, names, why, _remedy("int64"))
+        refuse_cell(values, missing, names, why, remedy_for("int64"))
     with np.errstate(all="ignore"):
         wrong = (values != np.trunc(values)) | (values < -(2.0**63)) | (values >= 2.0**63)
     if wrong.any():
-        _refuse(values, wrong, names, "is not an integer (int64), as all were at compile time", _remedy("int64"))
+        refuse_cell(values, wrong, names, "is not an integer (int64), as all were at compile time", remedy_for("int64"))
     return values.astype(np.int64)
 
 
@@ -284,7 +284,7 @@ def _to_bool(values: Array, names: Sequence[str]) -> Array:
         return values
     wrong = (values != 0) & (values != 1)
     if wrong.any():
-        _refuse(values, wrong, names, "is neither true nor false, as all were at compile time", _remedy("bool"))
+        refuse_cell(values, wrong, names, "is neither true nor false, as all were at compile time", remedy_for("bool"))
     return values.astype(np.bool_)
 
 
@@ -298,8 +298,8 @@ def _numbers_of_objects(values: Array, kind: Kind, names: Sequence[str]) -> Arra
         if not issubclass(t, _NUMBERS):
             at = next(i for i, c in enumerate(cells) if type(c) is t)
             raise ColumnTypeError(
-                f"{_place(names, values.shape, at)}: {_shown(cells[at])} is {_article(t)}; {_due(kind)}",
-                _remedy(kind),
+                f"{place_of(names, values.shape, at)}: {shown(cells[at])} is {with_article(t)}; {due(kind)}",
+                remedy_for(kind),
             )
     if missing:
         cells = [_NAN if type(c) in missing else c for c in cells]
@@ -316,7 +316,7 @@ def _numbers_of_objects(values: Array, kind: Kind, names: Sequence[str]) -> Arra
     except OverflowError:
         at = next(i for i, c in enumerate(cells) if _overflows(c, dtype))
         raise ColumnTypeError(
-            f"{_place(names, values.shape, at)}: the integer is too large; {_due(kind)}", _remedy(kind)
+            f"{place_of(names, values.shape, at)}: the integer is too large; {due(kind)}", remedy_for(kind)
         ) from None
 
 
@@ -334,7 +334,7 @@ def _to_strings(values: Array, names: Sequence[str], null: float | None) -> Arra
     if values.dtype.kind == "f" and np.isnan(values).all():
         return np.full(values.shape, _NAN, dtype=object)  # all missing: pandas makes float64 of such a column
     if values.dtype.kind != "O":
-        _refuse(values, np.ones(values.shape, dtype=bool), names, "is not a string", _remedy("string"))
+        refuse_cell(values, np.ones(values.shape, dtype=bool), names, "is not a string", remedy_for("string"))
     cells = values.ravel().tolist()
     types = set(map(type, cells))
     if types <= {str, type(None)}:
@@ -353,55 +353,11 @@ def _to_strings(values: Array, names: Sequence[str], null: float | None) -> Arra
             result[at] = _NAN
         else:
             raise ColumnTypeError(
-                f"{_place(names, values.shape, at)}: {_shown(cell)} is {_article(type(cell))}; {_due('string')}",
-                "decode bytes to str first" if isinstance(cell, (bytes, bytearray)) else _remedy("string"),
+                f"{place_of(names, values.shape, at)}: {shown(cell)} is {with_article(type(cell))}; {due('string')}",
+                "decode bytes to str first" if isinstance(cell, (bytes, bytearray)) else remedy_for("string"),
             )
     return result.reshape(values.shape)
 
 
 def _is_na(t: type) -> bool:
     return t.__name__ == "NAType" and t.__module__.partition(".")[0] == "pandas"
-
-
-# --- messages -----------------------------------------------------------------------------------------------
-def _place(names: Sequence[str], shape: tuple[int, ...], flat: int) -> str:
-    width = shape[1] if len(shape) == 2 else 1
-    return f"column {names[flat % width]!r}, row {flat // width}"
-
-
-def _shown(cell: Any) -> str:
-    """A cell for a message: not all of a string of megabytes, and whatever its own class makes of it."""
-    try:
-        text = repr(cell[:_SHOWN] if isinstance(cell, (str, bytes)) else cell)
-    except Exception:  # an object of the application: its fault must not hide which column it is in
-        return "the cell"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _refuse(values: Array, wrong: Array, names: Sequence[str], why: str, remedy: str) -> NoReturn:
-    at = int(np.flatnonzero(wrong)[0])
-    raise ColumnTypeError(f"{_place(names, values.shape, at)}: {values.flat[at]!s} {why}", remedy)
-
-
-def _article(t: type) -> str:
-    return f"{'an' if t.__name__[0] in 'aeiou' else 'a'} {t.__name__}"
-
-
-def _due(kind: Kind) -> str:
-    return {
-        "float64": "a number is due",
-        "float32": "a number is due",
-        "int64": "an integer is due",
-        "bool": "true or false is due",
-        "string": "a string is due (scikit-learn never finds a number equal to a str category)",
-    }[kind]
-
-
-def _remedy(kind: Kind) -> str:
-    return {
-        "float64": "convert the column to numbers first",
-        "float32": "convert the column to numbers first",
-        "int64": "put a float column into the sample and compile again, or repair the rows",
-        "bool": "put a float column into the sample and compile again, or repair the rows",
-        "string": "pass the column as str, None or NaN; convert numbers as they were converted at training",
-    }[kind]

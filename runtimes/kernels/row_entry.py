@@ -2,8 +2,7 @@
 
 In comes a dict, list or tuple of plain cells; each is written into scratch as the column's ``Record`` says, the
 machine runs, and ``finish()`` makes the answer. Whatever else it meets it hands to ``slow(row)``, with nothing left
-behind that the next row could see. ``build.py`` links the text into the object, ``native_call.py`` makes functions of
-it.
+behind. ``build.py`` links the text into the object, ``native_call.py`` makes functions of it.
 
 It has no symbol of Python: addresses of Python's functions and types are in a table that ``edgeml_python`` returns
 and ``native_call`` fills, so that the object links anywhere and needs no headers. It runs under the GIL, keeps no
@@ -17,77 +16,17 @@ from __future__ import annotations
 
 from edgeml.runtimes.kernels.row_layout import (
     NAN_CODE,
-    SIGNATURES,
-    TYPE_OFFSET,
-    VALUE_OFFSET,
     Kind,
     Python,
     Record,
     Row,
 )
-
-
-class _Text:
-    """Lines of a function in the making; names are made unique by a number."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._count = 0
-
-    def name(self) -> str:
-        self._count += 1
-        return f"%v{self._count}"
-
-    def line(self, text: str) -> None:
-        self.lines.append(f"  {text}")
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def value(self, text: str) -> str:
-        """An instruction with a result; its name."""
-        name = self.name()
-        self.line(f"{name} = {text}")
-        return name
-
-    def field(self, base: str, at: int, kind: str = "ptr") -> str:
-        """What lies in 8-byte field ``at`` behind ``base``."""
-        return self.value(f"load {kind}, ptr {self.value(f'getelementptr i64, ptr {base}, i64 {at}')}")
-
-    def python(self, what: Python) -> str:
-        """An address of the table."""
-        return self.value(f"load ptr, ptr getelementptr ([{len(Python)} x i64], ptr @python, i64 0, i64 {what})")
-
-    def call(self, what: Python, arguments: str) -> str:
-        """The result of a function of Python; empty for one that has none."""
-        result, _ = SIGNATURES[what.name]
-        call = f"call {result} {self.python(what)}({arguments})"
-        if result == "void":
-            self.line(call)
-            return ""
-        return self.value(call)
-
-    def at_value(self, cell: str, kind: str) -> str:
-        """The value within a float or a scalar."""
-        return self.value(f"load {kind}, ptr {self.value(f'getelementptr i8, ptr {cell}, i64 {VALUE_OFFSET}')}")
-
-    def type_of(self, cell: str) -> str:
-        return self.value(f"load ptr, ptr {self.value(f'getelementptr i8, ptr {cell}, i64 {TYPE_OFFSET}')}")
-
-    def branch(self, condition: str, yes: str, no: str) -> None:
-        self.line(f"br i1 {self.value(condition)}, label %{yes}, label %{no}")
-
-    def same(self, x: str, what: Python, yes: str, no: str) -> None:
-        """To ``yes`` where ``x`` is that type or object."""
-        self.branch(f"icmp eq ptr {x}, {self.python(what)}", yes, no)
-
-    def to(self, label: str) -> None:
-        self.line(f"br label %{label}")
+from edgeml.runtimes.kernels.row_text import Text
 
 
 def row_text() -> str:
     """``edgeml_row`` and the table ``edgeml_python``, zeros until someone fills it."""
-    t = _Text()
+    t = Text()
     _start(t)
     _cell(t)
     _number(t)
@@ -116,7 +55,7 @@ define ptr @edgeml_row(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
 """
 
 
-def _start(t: _Text) -> None:
+def _start(t: Text) -> None:
     """Which kind of row it is, and whether its number of cells is right."""
     t.label("entry")
     for name in ("next", "key", "value"):  # of PyDict_Next
@@ -176,7 +115,7 @@ def _start(t: _Text) -> None:
     t.branch("icmp eq i64 %found, %size", "loop", "give_up")
 
 
-def _order(t: _Text) -> None:
+def _order(t: Text) -> None:
     """Cells of a dict whose keys are, one by one, the very objects that were learnt: no key is hashed or compared.
 
     The cells are borrowed, and nothing until the machine runs could free one: no code of the row is called.
@@ -212,7 +151,7 @@ def _order(t: _Text) -> None:
     t.to("any_order")
 
 
-def _cell(t: _Text) -> None:
+def _cell(t: Text) -> None:
     """The loop over columns: the cell, and which way it is read."""
     t.label("loop")
     ways = {"any_order": "null", "unused_done": "null", "list": "%list_get", "tuple": "%tuple_get"}
@@ -248,7 +187,7 @@ def _cell(t: _Text) -> None:
     t.to("give_up")
 
 
-def _number(t: _Text) -> None:
+def _number(t: Text) -> None:
     """A cell of float64: what NumPy makes of it in a batch."""
     t.label("number")
     t.same("%type", Python.FLOAT, "number_float", "number_no_float")
@@ -288,7 +227,7 @@ def _number(t: _Text) -> None:
     t.to("stored")
 
 
-def _integer(t: _Text) -> None:
+def _integer(t: Text) -> None:
     """A cell of int64."""
     t.label("integer")
     t.same("%type", Python.INT, "integer_int", "integer_no_int")
@@ -322,14 +261,14 @@ def _integer(t: _Text) -> None:
     t.same("%x", Python.FALSE, "stored", "give_up")
 
 
-def _boolean(t: _Text) -> None:
+def _boolean(t: Text) -> None:
     t.label("boolean")
     t.same("%x", Python.TRUE, "stored", "boolean_no_true")
     t.label("boolean_no_true")
     t.same("%x", Python.FALSE, "stored", "give_up")
 
 
-def _text(t: _Text) -> None:
+def _text(t: Text) -> None:
     """A cell of text. Looking up a str in our dict of str runs no code but Python's."""
     t.label("text")
     t.same("%type", Python.STR, "text_str", "text_no_str")
@@ -370,7 +309,7 @@ _STORED = {
 }  # fmt: skip
 
 
-def _end(t: _Text) -> None:
+def _end(t: Text) -> None:
     """Storing a cell; the machine and the answer; the ways out."""
     t.label("stored")
     t.line("%bits = phi i64 " + ", ".join(f"[ {value}, %{block} ]" for block, value in _STORED.items()))
