@@ -1,4 +1,4 @@
-"""Lines of an LLVM function in the making, with names for what they compute: ``row_entry.py`` writes its text with it."""
+"""Lines of an LLVM function in the making, with names for what they compute; ``row_entry.py`` writes its text so."""
 
 from __future__ import annotations
 
