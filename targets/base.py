@@ -37,20 +37,25 @@ class Target(Protocol):
 class Entry:
     """``folds_scaling``: lowered from ``passes.optimise``; a target that does not is lowered from ``passes.simplify``.
 
-    ``extra`` is what pip installs the target's libraries with.
+    ``extra`` is what pip installs the target's libraries with. ``most_nodes`` of trees are what "auto" makes it for.
     """
 
     module: str
     folds_scaling: bool
     extra: str
+    most_nodes: int | None = None
 
+
+# ONNX's and TFLite's libraries hold every node several times over: 430 bytes each at the peak for ONNX, 3.7 GB in all
+# for a forest of 5 million nodes, whose native artifact takes 1.6.
+_MOST_NODES = 2_000_000
 
 # By format name. Adding a target is a module and a line here.
 TARGETS = {
     "native": Entry("edgeml.targets.native", folds_scaling=True, extra="compile"),
-    "onnx": Entry("edgeml.targets.onnx", folds_scaling=True, extra="compile"),
+    "onnx": Entry("edgeml.targets.onnx", folds_scaling=True, extra="compile", most_nodes=_MOST_NODES),
     # A fold moves the cancellation of a large mean into float32.
-    "tflite": Entry("edgeml.targets.tflite", folds_scaling=False, extra="tflite"),
+    "tflite": Entry("edgeml.targets.tflite", folds_scaling=False, extra="tflite", most_nodes=_MOST_NODES),
 }
 
 
@@ -64,6 +69,15 @@ class Programs:
     def of(self, name: str) -> Program:
         """The program that the target ``name`` is lowered from."""
         return self.folded if TARGETS[name].folds_scaling else self.plain
+
+
+def too_large(name: str, program: Program) -> str:
+    """Why "auto" leaves the format out for a program of so many tree nodes; '' where it does not."""
+    most = TARGETS[name].most_nodes
+    nodes = sum(len(node.attrs["feature"]) for node in program.nodes if node.op in ("TreeEnsemble", "TreeLeaves"))
+    if most is None or nodes <= most:
+        return ""
+    return f"{nodes:,} tree nodes: beyond {most:,} making it takes gigabytes; ask for it by name"
 
 
 def target(name: str) -> Target:

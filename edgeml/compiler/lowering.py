@@ -12,7 +12,7 @@ from edgeml.errors import FormatError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.quantize import program_for
-from edgeml.targets.base import TARGETS, About, Programs, target
+from edgeml.targets.base import TARGETS, About, Programs, target, too_large
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ def lower(
     artifacts: dict[str, Mapping[str, bytes]] = {}
     missing: dict[str, str] = {}
     for name, program in made_from.items():
+        if not strict and (reason := too_large(name, program)):
+            missing[name] = reason
+            continue
         try:
             artifacts[name] = target(name).lower(program, about, sample)
         except FormatError as error:

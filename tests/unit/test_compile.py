@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import DBSCAN
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
@@ -19,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import edgeml
 from edgeml import errors
+from edgeml.targets.base import TARGETS
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame(
@@ -160,6 +162,16 @@ def test_only_what_was_asked_for(out):
     bundle = edgeml.compile(pipeline().fit(FRAME, Y), FRAME, output=out, formats="native")
     assert set(bundle.manifest["artifacts"]) == {"native"}
     assert "onnx" in bundle.manifest["missing"]
+
+
+def test_a_forest_too_large_for_others_is_native_alone_unless_asked_by_name(out, monkeypatch):
+    monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], most_nodes=20))
+    forest = RandomForestRegressor(5, random_state=0).fit(FRAME[["a"]], np.arange(len(FRAME)))
+    with edgeml.compile(forest, FRAME[["a"]], output=out) as bundle:
+        assert "onnx" not in bundle.manifest["artifacts"]
+        assert "tree nodes: beyond 20" in bundle.manifest["missing"]["onnx"]
+    with edgeml.compile(forest, FRAME[["a"]], output=out, formats=["onnx"]) as bundle:
+        assert list(bundle.manifest["artifacts"]) == ["onnx"]
 
 
 @pytest.mark.parametrize("engine", ["native", "onnx"])
