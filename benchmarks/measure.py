@@ -2,7 +2,7 @@
 
 Contenders take turns in rounds within one process, so that a noisy machine slows all of them alike, and what is
 published are ratios of medians of one run. One process is enough: every contender runs on one thread and so keeps no
-pool of threads that could disturb another. Every section (``section_*.py``) calls these.
+pool of threads that could disturb another. Every section (``sections.py``) calls these.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def against(answer: Any, expected: Array) -> Record:
     if found.shape != expected.shape:
         raise ValueError(f"answers of shape {found.shape}, scikit-learn's have {expected.shape}")
     with np.errstate(all="ignore"):
-        result: Record = {"largest_difference": float(np.max(np.abs(found - expected)))}
+        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        apart = np.where(same, 0.0, np.abs(found - expected))
+    # NaN or infinity for a number is another answer, and JSON has neither.
+    result: Record = {"largest_difference": float(np.max(np.nan_to_num(apart, nan=1e300, posinf=1e300)))}
     if expected.ndim == 2 and expected.shape[1] > 1:
         result["labels_differ"] = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
     return result | {"compared_rows": len(expected)}

@@ -123,7 +123,7 @@ def troubles(records: dict[str, list[Record]]) -> str:
             if r.get("what") == "one":
                 continue
             if "failed" in r:
-                failed.setdefault((r["contender"], r["failed"]), []).append(r["model"])
+                failed.setdefault((r["contender"], r["failed"]), []).append(r.get("model", "the start of a process"))
             elif r.get("largest_difference", 0.0) > DIFFERENT:
                 labels = f", {r['labels_differ']:,} labels of {r['compared_rows']:,}" if r.get("labels_differ") else ""
                 differing.setdefault(r["contender"], []).append(

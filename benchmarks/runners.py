@@ -172,22 +172,22 @@ def skl2onnx_model(
     numbers are of one type, as skl2onnx concatenates no others: float64, which is scikit-learn's own, or float32, which
     its documentation uses, where float64 does not convert or does not load.
     """
-    pipeline = _with_empty_strings(copy.deepcopy(pipeline))
+    pipeline = with_empty_strings(copy.deepcopy(pipeline))
     failures = []
     for number in (np.float64, np.float32):
         try:
             return _skl2onnx_model(pipeline, X, number)
-        except Exception as error:
+        except Exception as error:  # whatever skl2onnx raises: the other dtype may do, else the first is shown
             failures.append(error)
     raise failures[0]
 
 
-def _with_empty_strings(estimator: Any) -> Any:
+def with_empty_strings(estimator: Any) -> Any:
     """The fitted pipeline, its imputers of strings changed to take the empty string for a missing one."""
     for step in getattr(estimator, "steps", ()):
-        _with_empty_strings(step[1])
+        with_empty_strings(step[1])
     for transformer in getattr(estimator, "transformers_", ()):
-        _with_empty_strings(transformer[1])
+        with_empty_strings(transformer[1])
     if isinstance(estimator, SimpleImputer) and estimator.statistics_.dtype.kind == "O":
         estimator.missing_values = ""
     return estimator
@@ -209,7 +209,7 @@ def _skl2onnx_model(
     proto = to_onnx(pipeline, initial_types=types, options=options).SerializeToString()
     session = session_of(proto)
     inputs = [i.name for i in session.get_inputs()]
-    output = [session.get_outputs()[-1].name]
+    output = [session.get_outputs()[-1 if hasattr(pipeline, "predict_proba") else 0].name]
 
     def split(rows: Any) -> dict[str, Any]:
         if not hasattr(rows, "iloc"):

@@ -66,7 +66,7 @@ def made(runners: Mapping[str, Make], model: Any, X: Any, expected: Any, base: R
                     try:
                         checks = {k: _check(contender, k, expected) for k in ("batch", "one") if getattr(contender, k)}
                         yield contender, checks
-                    except Exception as error:
+                    except Exception as error:  # shown, too, beside the others
                         yield base | {"contender": name, "form": contender.form, "failed": reason(error)}
         except Exception as error:  # a peer that fails is shown so
             yield base | {"contender": name, "form": "", "failed": reason(error)}

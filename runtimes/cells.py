@@ -185,6 +185,9 @@ def _from_arrow(column: Any, name: str, null: float | None) -> Array:
     kind = str(column.type)
     if kind.startswith("dictionary<"):
         # Decoded first: to_numpy of a chunked dictionary forgets its nulls (pyarrow 26).
+        if str(column.type.value_type) == "string_view":  # pyarrow 26 decodes it to Python's objects alone
+            cells = np.fromiter(column.to_pylist(), dtype=object, count=len(column))
+            return _with(cells, np.fromiter((c is None for c in cells), dtype=bool, count=len(cells)), null)
         column = column.cast(column.type.value_type)
         kind = str(column.type)
     if kind == "null":

@@ -32,6 +32,7 @@ KINDS: Mapping[ColumnKind, Kind] = {
     "bool": Kind.BOOLEAN,
     "string": Kind.TEXT,
 }
+_NO_ORDER = -1  # of keys: no dict has that many
 _FLAGS = 0x0080 | 0x0002  # METH_FASTCALL | METH_KEYWORDS, of CPython's methodobject.h
 _SCALARS = {
     Python.FLOAT64: (np.float64(1.25), ctypes.c_double),
@@ -115,7 +116,7 @@ def compiled_reader(
         record[:] = id(name), column.position, KINDS[column.kind], codes, column.unknown, column.none
     addresses = np.array([id(name) for name in others], dtype=np.int64)
     context, order = aligned(len(Row)), np.zeros((3, width), dtype=np.int64)
-    learn = _learner(context, order, {c.name: c.position for c in columns} | dict(unused))
+    learn = _learner(context, order, {c.name: c.position for c in columns} | dict(unused), frozenset(names))
     fields = {
         Row.CALL: space.pointer.value,
         Row.CELLS: address(space.scratch) + space.scratch.itemsize * first,
@@ -140,18 +141,20 @@ def compiled_reader(
     return function
 
 
-def _learner(context: Array, order: Array, positions: Mapping[str, int]) -> Callable[[Any], None]:
+def _learner(context: Array, order: Array, positions: Mapping[str, int], used: frozenset[str]) -> Callable[[Any], None]:
     """A function that writes down the order of a dict's keys, in which the reader will find them again by identity.
 
     ``order`` has the keys' addresses, the positions of their cells, and room for the cells. The reader calls it with a
     dict it has read, while no other call can read ``order``.
     """
     held: list[str] = []  # else another string could come to lie where a key was
+    context[Row.ORDER] = _NO_ORDER
 
     def learn(row: dict[Any, Any]) -> None:
         keys = list(row)
-        context[Row.ORDER] = 0
-        if len(keys) <= order.shape[1] and all(type(key) is str for key in keys):
+        context[Row.ORDER] = _NO_ORDER
+        # The row may have changed since it was read, by a key's __eq__, a finaliser or another thread.
+        if all(type(key) is str for key in keys) and used.issubset(keys) and positions.keys() >= set(keys):
             order[0, : len(keys)] = [id(key) for key in keys]
             order[1, : len(keys)] = [positions[key] for key in keys]
             held[:] = keys

@@ -97,7 +97,7 @@ def row_function(
     def one(row: Row) -> Any:
         kind = row.__class__
         if kind is dict:
-            if len(row) != used and not row.keys() <= known:  # type: ignore[union-attr]
+            if len(row) != used and not row.keys() <= known:  # type: ignore[union-attr]  # a dict
                 return slow(row)
             get_numbers, get_integers, get_looked_up = by_name
         elif (kind is list or kind is tuple) and len(row) == width:
@@ -209,7 +209,7 @@ class _Buffers(list[_Buffer]):
 
     def make(self) -> _Buffer:
         space = Workspace.make(self._plan, self._kernels.constants)
-        memory = memoryview(space.scratch[self.first :]).cast("B")  # type: ignore[arg-type]
+        memory = memoryview(space.scratch[self.first :]).cast("B")  # type: ignore[arg-type]  # a buffer
         floats = space.scratch.view(np.float64)
         return _Buffer(space, memory, space.pointer, floats, self._read(floats, space.scratch))
 
@@ -243,7 +243,7 @@ def _reader(registers: Sequence[Register], texts: Sequence[bool], output: Output
     if output.form == "vector":
         if text:
             labels = list(codes.table(output))
-            return lambda f, i: _label(labels, memoryview(i), at)  # type: ignore[arg-type]
+            return lambda f, i: _label(labels, memoryview(i), at)  # type: ignore[arg-type]  # a buffer
         if dtype == (np.float64 if one_float else np.int64):
             return lambda f, i: partial(getitem, f if one_float else i, at)
         return lambda f, i: quiet(partial(_scalar, dtype.type, f if one_float else i, at))

@@ -130,7 +130,7 @@ def outcome(one, row):
     try:
         with np.errstate(all="raise"):
             answer = one(row)
-    except Exception as error:
+    except Exception as error:  # what is raised is what is compared
         return type(error), str(error)
     cells = np.asarray(answer)
     if cells.dtype.kind == "f" and np.isnan(cells).all():

@@ -141,7 +141,9 @@ def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
-        raise BundleFileError(f"{os.fspath(path)} cannot be opened: {error}", "check the path") from None
+        raise BundleFileError(
+            f"{os.fspath(path)} cannot be opened: {getattr(error, 'strerror', None) or error}", "check the path"
+        ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise BundleFileError(f"{os.fspath(path)} is not a regular file", "give the path of a bundle")

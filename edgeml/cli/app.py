@@ -64,7 +64,7 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"edgeml.cli.{cmd_name}").command
         return command
 
-    def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]  # click's returns Any; this never does
         """Run a command and exit; this is the one place that knows about exit codes."""
         options["standalone_mode"] = False
         code = 0

@@ -128,6 +128,10 @@ def command(
         raise InputError(f"--seconds {seconds}: a number above 0 is due", "such as 0.5")
     if label is not None and not (label.strip() and label.isprintable() and len(label) <= 80):
         raise InputError(f"--label {label!r:.100}: a name of 1 to 80 printable characters is due", "choose another")
+    if drop and data is None:
+        raise InputError(f"--drop {drop[0]}: the golden rows have no column to leave out", "give --data too")
+    if trust and pipeline is None:
+        raise InputError(f"--trust {trust[0]}: there is no pipeline to be loaded", "give --pipeline too")
     order = bench_run.Order(
         bundle, data, pipeline, engines, tuple(dict.fromkeys(batches)), tuple(dict.fromkeys(threads)), method, seconds,
         label, drop, trust,

@@ -7,6 +7,7 @@ Python's csv module to say what is wrong. Used by batches.py.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def is_plain(block: bytes, longest: int) -> bool:
     They differ on carriage returns of their own, on bytes that are not UTF-8, and on cells over the csv module's limit.
     """
     if longest > csv.field_size_limit():
+        return False
+    if block.startswith(codecs.BOM_UTF8):  # Arrow would leave it out, at the start of any block
         return False
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
         return False

@@ -116,8 +116,10 @@ class Behind(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._queue.close(drop=kind is not None)
-        self._thread.join(None if kind is None else _PATIENCE_SECONDS)
+        # What was made before an error is used all the same: how much that is must not depend on how fast threads are.
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self._queue.close(drop=interrupted)
+        self._thread.join(_PATIENCE_SECONDS if interrupted else None)
         if kind is None and self._queue.error is not None:
             raise self._queue.error
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeml._version import __version__
 from edgeml.bundle import Bundle, open_bundle
 from edgeml.compiler.budget_judge import within_costs
@@ -28,6 +30,9 @@ from edgeml.quantize import describe
 from edgeml.quantize.forms import ROUNDING
 
 
+# NumPy's own settings: an application's seterr(all="raise") would make errors of what is meant, as of a number that
+# float32 has not.
+@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def compile(
     pipeline: Any,
     X: Any,

@@ -140,7 +140,7 @@ def boundary_rows(
         if c.used and c.kind in ("float64", "float32") and _column(sample.rows, at).dtype in (np.float64, np.float32)
     ]
     trees = [n for n in program.nodes if n.op == "TreeEnsemble"]
-    if not trees or not float_columns:
+    if not trees or not float_columns or any(n.op == "OnnxGraph" for n in program.nodes):
         return None
     known = determined(program)
     for node in trees:

@@ -82,16 +82,16 @@ def check_leaves(
     return result
 
 
-_ROUNDING = ("FakeQuantize", "DynamicQuantize", "QuantizedLinear")
+_NOT_JUDGED = ("FakeQuantize", "DynamicQuantize", "QuantizedLinear", "OnnxGraph")
 
 
 def _exact_leaves(program: Program) -> list[str]:
-    """The outputs that are leaves, but for trees that read what a quantiser has rounded."""
+    """The outputs that are leaves, but for trees that read what a quantiser has rounded, or what only ONNX computes."""
     names = []
     for name, output in program.outputs.items():
         if name.startswith("leaves_"):
             keep = needed(program.with_outputs([output]), [name])[len(program.inputs) :]
-            if not any(kept and node.op in _ROUNDING for kept, node in zip(keep, program.nodes, strict=True)):
+            if not any(kept and node.op in _NOT_JUDGED for kept, node in zip(keep, program.nodes, strict=True)):
                 names.append(name)
     return names
 

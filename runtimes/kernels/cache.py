@@ -37,7 +37,7 @@ def folder() -> Path | None:
     """Where objects are kept; None when the user has no home."""
     chosen = os.environ.get("EDGEML_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).absolute()
     try:
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")

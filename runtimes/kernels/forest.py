@@ -50,7 +50,7 @@ class Columns:
     right; features whose NaN goes left; and sets of categories, which are 0 where a cell goes left and 1 where right.
     """
 
-    column: Array  # int64 (nodes,): of each inner node; -1 for leaves
+    column: Array  # int32 (nodes,): of each inner node; -1 for leaves
     features: Array  # int64: columns of x
     low: Array  # int64: positions in ``features``
     categorical: Array  # int64 (sets,): the column of x whose category each set holds
@@ -69,7 +69,7 @@ def columns(attrs: Mapping[str, Any]) -> Columns:
     inner = feature >= 0
     of_set = inner & (attrs["category_set"] >= 0)
     numeric = np.flatnonzero(inner & ~of_set)
-    column = np.full(len(feature), -1)
+    column = np.full(len(feature), -1, dtype=np.int32)
     features, at = _positions(feature[numeric])
     left = attrs["missing_left"][numeric] != 0
     low, low_at = _positions(at[left])
@@ -107,7 +107,7 @@ class Ranks:
     """
 
     columns: Columns
-    place: Array  # int64 (nodes,)
+    place: Array  # int32 (nodes,)
     edges: Sequence[Array]  # of each feature, float64, sorted, all different
     whole: bool  # places are the thresholds themselves, small whole numbers, and there are no edges
 
@@ -128,10 +128,10 @@ class Ranks:
 def ranks(attrs: Mapping[str, Any]) -> Ranks | None:
     """The ranks of all inner nodes; None where a feature has more edges than two bytes can number."""
     threshold, found = attrs["threshold"], columns(attrs)
-    place, edges = np.zeros(len(threshold), dtype=np.int64), []
+    place, edges = np.zeros(len(threshold), dtype=np.int32), []
     numeric = np.flatnonzero((attrs["feature"] >= 0) & (attrs["category_set"] < 0))
     if _whole(threshold[numeric]) and not len(found.low):
-        place[numeric] = threshold[numeric].astype(np.int64)
+        place[numeric] = threshold[numeric].astype(np.int32)
         return Ranks(found, place, [], True)
     _, at = _positions(attrs["feature"][numeric].astype(np.int64))
     by_feature = numeric[np.argsort(at, kind="stable")]

@@ -106,7 +106,7 @@ def warm(*, make: bool) -> Library:
 def _shared(path: Path, source: str) -> Library:
     remedy = "build it from this version of EdgeML, or unset EDGEML_KERNELS"
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path.absolute()))  # a name without a folder is looked for where the system's are
         text = ctypes.cast(library.edgeml_identity, ctypes.c_char_p).value
         addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _SYMBOLS]
     except (OSError, AttributeError) as error:

@@ -54,7 +54,7 @@ class Row(IntEnum):
     NAMES = 8  # address of their names
     RECORDS = 9  # address of the first
     # The order of keys that dicts had lately, found again by identity: a third of the time of looking them up.
-    ORDER = 10  # how many keys, 0 before any is known
+    ORDER = 10  # how many keys, -1 before any is known: an empty dict has 0
     KEYS = 11  # address of the keys' addresses
     TARGETS = 12  # address of each key's position in a list
     VALUES = 13  # address of room for the cells, by position

@@ -188,6 +188,9 @@ class Forest:
 
 def forest(attrs: Mapping[str, Any], asked: Ranks) -> Forest | None:
     """The ensemble as bits; None where a tree has too many leaves, or shares its parts with others."""
+    # With so many leaves in all, one tree has too many: a forest of millions of nodes is not laid out to find that.
+    if (attrs["feature"] < 0).sum() > MAX_LEAVES * len(attrs["roots"]):
+        return None
     found = levels(attrs)
     if found is None:
         return None
@@ -210,7 +213,7 @@ def forest(attrs: Mapping[str, Any], asked: Ranks) -> Forest | None:
             )
     tree, node, start, end = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), dtype=np.int64)
     place = asked.place[node]
-    columns = np.stack([asked.columns.column[node], place // CODE], axis=1)
+    columns = np.stack([asked.columns.column[node], place // CODE], axis=1).astype(np.int64)
     used, column = np.unique(columns, axis=0, return_inverse=True)
     if len(used) > MAX_COLUMNS:
         return None

@@ -188,7 +188,7 @@ def paired(attrs: Mapping[str, Any]) -> tuple[Array, Array]:
 def _words(attrs: Mapping[str, Any], found: Ranks) -> Array:
     source, children = paired(attrs)
     leaf = attrs["feature"][source] < 0
-    column, place = found.columns.column[source], found.place[source]
+    column, place = found.columns.column[source].astype(np.int64), found.place[source].astype(np.int64)
     split = children << NEXT_SHIFT | (column * LANES) << COLUMN_SHIFT | place
     return np.where(leaf, np.arange(len(source)) << NEXT_SHIFT | CODE, split)
 

@@ -22,6 +22,7 @@ import numpy as np
 from edgeml import fast
 from edgeml.errors import ProgramError
 from edgeml.runtimes.kernels import tree_bits, tree_codes
+from edgeml.runtimes.kernels.constants import aligned
 from edgeml.runtimes.kernels.forest import WORDS, columns, comparable
 from edgeml.runtimes.kernels.registry import encodes, kernel
 from edgeml.runtimes.kernels.tree_codes import LANES, paired
@@ -195,7 +196,7 @@ def _walk(attrs: Mapping[str, Any], k: int) -> _Walk:
     if NODE * len(source) > LARGEST or attrs["leaf_values"].size > LEAF_PLACE:
         raise ProgramError(f"an ensemble of {len(source)} nodes is beyond the kernels")
     leaf = attrs["feature"][source] < 0
-    words = np.empty((len(source), NODE), dtype=np.int64)
+    words = aligned(NODE * len(source)).reshape(-1, NODE)
     words[:, 0] = np.where(attrs["category_set"] >= 0, 0.0, attrs["threshold"]).view(np.int64)[source]
     words[leaf, 0] = LEAF_NAN | attrs["left"][source[leaf]].astype(np.int64) * k
     halves = words.view("<i4")

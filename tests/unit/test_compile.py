@@ -11,12 +11,12 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import DBSCAN
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 import edgeml
 from edgeml import errors
@@ -162,6 +162,30 @@ def test_only_what_was_asked_for(out):
     bundle = edgeml.compile(pipeline().fit(FRAME, Y), FRAME, output=out, formats="native")
     assert set(bundle.manifest["artifacts"]) == {"native"}
     assert "onnx" in bundle.manifest["missing"]
+
+
+@pytest.mark.parametrize("quantize", ["none", "lossless"])
+def test_an_application_that_makes_errors_of_floating_point(out, quantize):
+    """A process-wide seterr is the application's own; what compile does with tiny numbers is meant."""
+    X = RNG.normal(size=(300, 4))
+    model = HistGradientBoostingClassifier(max_iter=20, categorical_features=[3])
+    X[:, 3] = RNG.integers(0, 5, 300)
+    model.fit(X, X[:, 0] + X[:, 3] > 1)
+    with np.errstate(all="raise"):
+        with edgeml.compile(model, X, output=out, quantize=quantize, formats=["native"]):
+            pass
+        with edgeml.load(out) as loaded:
+            np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_trees_behind_a_step_of_skl2onnx(out):
+    model = make_pipeline(PolynomialFeatures(2), RandomForestClassifier(3, random_state=0))
+    model.fit(FRAME[["a"]].to_numpy(), Y)
+    with edgeml.compile(model, FRAME[["a"]].to_numpy(), output=out) as bundle:
+        assert list(bundle.manifest["artifacts"]) == ["onnx"]
+        assert "polynomialfeatures" in bundle.manifest["missing"]["native"]
+    with pytest.raises(errors.FormatError, match="polynomialfeatures"):
+        edgeml.compile(model, FRAME[["a"]].to_numpy(), output=out, formats=["native"])
 
 
 def test_a_forest_too_large_for_others_is_native_alone_unless_asked_by_name(out, monkeypatch):

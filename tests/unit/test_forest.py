@@ -9,6 +9,7 @@ import pytest
 
 from edgeml.ir import Builder
 from edgeml.runtimes.kernels import forest, library, tree_bits
+from edgeml.runtimes.kernels.encode import plan_blocks
 from edgeml.runtimes.kernels.registry import load_all
 from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from tests.kernel_tools import one_row, random_trees, same_bits
@@ -39,7 +40,7 @@ def awkward_rows(attrs, width, dtype, seed=0, most=300):
 
 def kernel_names(executor):
     """The kernels that a batch runs, in order."""
-    plan, _ = executor._plan(("y",))
+    plan = plan_blocks(executor.program, ("y",), executor.constants)
     names, at, found = [k.name for k in load_all()], 0, []
     while plan.code[at] >= 0:
         found.append(names[plan.code[at]])
@@ -60,8 +61,8 @@ def assert_all_ways(kernels, monkeypatch, attrs, width, dtype="float64", op="Tre
     monkeypatch.setenv("EDGEML_FAST", "-bits")
     slow = KernelExecutor(program, kernels, 1)
     same_bits(slow.run({"x0": X}, len(X), ("y",))["y"][0], expected)
-    monkeypatch.delenv("EDGEML_FAST")
     assert "tree_bits" not in kernel_names(slow)
+    monkeypatch.delenv("EDGEML_FAST")
     return kernel_names(executor)
 
 

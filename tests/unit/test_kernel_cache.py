@@ -40,6 +40,21 @@ def give_to_another(path, monkeypatch):
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
 
+def test_a_folder_may_be_named_relative_to_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEML_CACHE_DIR", ".")
+    assert cache.folder() == tmp_path
+
+
+@LINUX
+def test_a_library_in_the_folder_one_is_in_is_loaded_by_its_name(tmp_path, monkeypatch):
+    made = library.warm() if library.entry() is None or library.entry().path is None else library.entry()
+    (tmp_path / "kernels.so").write_bytes(made.path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEML_KERNELS", "kernels.so")
+    assert library.entry().path == Path("kernels.so")
+
+
 # --- files --------------------------------------------------------------------------------------------------
 def test_the_cache_gives_back_what_it_was_given(folder):
     assert kept() is None
@@ -203,7 +218,7 @@ def test_a_read_marks_what_is_in_use(folder):
 
 # --- processes ----------------------------------------------------------------------------------------------
 # Few kernels: a process compiles them in two seconds.
-FEW = "from edgeml.runtimes.kernels import registry; registry.MODULES = ('move', 'along_rows')"
+FEW = "from edgeml.runtimes.kernels import registry; registry.MODULES = ('move', 'along_rows', 'text')"
 COMPILES = RUN.replace('BLOCKED = ("numba", "llvmlite")', f"BLOCKED = ()\n{FEW}")
 WARM = RUN.replace("import numpy as np", f"{FEW}\nimport numpy as np", 1)
 

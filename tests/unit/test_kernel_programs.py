@@ -124,7 +124,7 @@ def test_threads_split_rows(kernels):
 
 def test_trees_that_share_nodes(kernels):
     """Two parents of one child, and two trees with one root, are legal programs."""
-    i32 = lambda *v: np.array(v, dtype=np.int32)  # noqa: E731
+    i32 = lambda *v: np.array(v, dtype=np.int32)  # noqa: E731  # one line instead of a helper
     attrs = {
         "roots": i32(0, 0, 1), "feature": i32(0, 0, 1, -1, -1), "threshold": np.array([0.0, -1.0, 1.0, 0.0, 0.0]),
         "left": i32(1, 2, 3, 1, 0), "right": i32(2, 4, 4, 0, 0), "missing_left": i32(0, 1, 0, 0, 0).astype(np.uint8),

@@ -92,7 +92,7 @@ def chain(thresholds, dtype="float64"):
     """One tree a threshold, over one column."""
     count = len(thresholds)
     split, node = np.tile([True, False, False], count), np.arange(3 * count)
-    i32 = lambda array: np.asarray(array, dtype=np.int32)  # noqa: E731
+    i32 = lambda array: np.asarray(array, dtype=np.int32)  # noqa: E731  # one line instead of a helper
     leaf = np.cumsum(~split) - 1
     return {
         "roots": i32(node[split]), "feature": i32(np.where(split, 0, -1)),

@@ -277,3 +277,40 @@ def test_references_stay_as_they_were(monkeypatch):
         with pytest.raises(MissingColumnError):
             ways.compiled({"float64": cells["float64"]})
     assert [sys.getrefcount(x) for x in watched] == before
+
+
+def two_and_one_unread(monkeypatch):
+    """y = 2 a + b, and a column that is not read."""
+    b = Builder()
+    x, y = b.input("a", "float64"), b.input("b", "float64")
+    b.output("predict", [2.0 * x + y], "vector", "<f8")
+    schema = Schema("columns", (Column("a", "float64"), Column("b", "float64"), Column("c", "any", False)))
+    return Ways(b.finish(), schema, "predict", monkeypatch)
+
+
+def test_an_empty_row_is_none_of_those_before(monkeypatch):
+    """Learning was called off by keys that are no exact str: nothing is known then, and {} has as many keys as that."""
+    one = two_and_one_unread(monkeypatch).compiled
+    for _ in range(2):
+        assert one({"a": 111.0, "b": 7.5}) == 229.5
+    assert one({Text("a"): 1.0, Text("b"): 2.0}) == 4.0
+    with pytest.raises(InputError):
+        one({})
+
+
+@pytest.mark.parametrize("left", [{"zzz": 1.0, "b": 2.0}, {"b": 2.0, "c": 5.0}])
+def test_a_row_that_changes_while_it_is_read_is_not_learnt(monkeypatch, left):
+    one = two_and_one_unread(monkeypatch).compiled
+    row = {"a": 1.0}
+
+    def change():
+        row.clear()
+        row.update(left)
+
+    row[Key("b", change)] = 2.0
+    outcome(one, row)  # what this row is may be seen either way
+    one({"a": 111.0, "b": 7.5})
+    one({"a": 111.0, "b": 7.5})
+    with pytest.raises(InputError):
+        one({"b": 2.0, "c": 5.0})
+    assert one({"a": 1.0, "b": 2.0}) == 4.0

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from edgeml.errors import ColumnTypeError, ShapeError
+from edgeml.runtimes.cells import to_array
 from edgeml.runtimes.frames import read_columns, read_rows
 from edgeml.runtimes.recording_counts import _TextPlaces
 from edgeml.runtimes.text_column import MIN_INTERNED, TextColumn, text_column
@@ -247,6 +248,12 @@ def test_half_a_character_is_known_to_objects_only(engine):
     assert found is not None
     assert table.codes(found).tolist() == [4, 2, 5]
     assert table.of_values([HALF, "b", None, float("nan")], None).tolist() == [3, 4, 1, 0]
+
+
+def test_a_dictionary_of_string_views_as_objects():
+    """pyarrow has no cast for one."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0, None, 1, 0]), pa.array(["a", None], pa.string_view()))
+    assert to_array(column, "a", None).tolist() == ["a", None, None, "a"]
 
 
 def test_a_huge_string(engine):
