@@ -183,25 +183,95 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
             for c in range(outputs):
                 f[o + c * step] = add(f[o + c * step], x0, cf[weight + k * outputs + c])
 
-    def rows(f: Any, cf: Any, o: Any, a: Any, step: Any, row: Any, inputs: Any, outputs: Any, w: Any, n: Any) -> None:
-        """One output of all rows of the block: the rows are the inner loop."""
-        fours = inputs & ~3
+    def rows(
+        f: Any,
+        cf: Any,
+        o: Any,
+        step: Any,
+        a: Any,
+        a_step: Any,
+        row: Any,
+        inputs: Any,
+        outputs: Any,
+        w: Any,
+        c: Any,
+        n: Any,
+    ) -> None:
+        """Output ``c`` of all rows of the block: the rows are the inner loop."""
+        to, fours = o + c * step, inputs & ~3
         for k in range(0, fours, 4):
-            x = a + k * step
-            at = w + k * outputs
+            x = a + k * a_step
+            at = w + k * outputs + c
             w0, w1, w2, w3 = cf[at], cf[at + outputs], cf[at + 2 * outputs], cf[at + 3 * outputs]
             for r in range(n):
-                f[o + r] = add4(
-                    f[o + r],
+                f[to + r] = add4(
+                    f[to + r],
                     f[x + r * row], w0,
-                    f[x + step + r * row], w1,
-                    f[x + 2 * step + r * row], w2,
-                    f[x + 3 * step + r * row], w3,
+                    f[x + a_step + r * row], w1,
+                    f[x + 2 * a_step + r * row], w2,
+                    f[x + 3 * a_step + r * row], w3,
                 )  # fmt: skip
         for k in range(fours, inputs):
-            w0 = cf[w + k * outputs]
+            w0 = cf[w + k * outputs + c]
             for r in range(n):
-                f[o + r] = add(f[o + r], f[a + k * step + r * row], w0)
+                f[to + r] = add(f[to + r], f[a + k * a_step + r * row], w0)
+
+    def rows2(
+        f: Any,
+        cf: Any,
+        o: Any,
+        step: Any,
+        a: Any,
+        a_step: Any,
+        row: Any,
+        inputs: Any,
+        outputs: Any,
+        w: Any,
+        c: Any,
+        n: Any,
+    ) -> None:
+        """Outputs ``c`` and ``c + 1``, which share the loads of x; as many inputs as make fours."""
+        to, too = o + c * step, o + (c + 1) * step
+        for k in range(0, inputs & ~3, 4):
+            x = a + k * a_step
+            at = w + k * outputs + c
+            w0, w1, w2, w3 = cf[at], cf[at + outputs], cf[at + 2 * outputs], cf[at + 3 * outputs]
+            v0, v1, v2, v3 = cf[at + 1], cf[at + outputs + 1], cf[at + 2 * outputs + 1], cf[at + 3 * outputs + 1]
+            for r in range(n):
+                x0, x1 = f[x + r * row], f[x + a_step + r * row]
+                x2, x3 = f[x + 2 * a_step + r * row], f[x + 3 * a_step + r * row]
+                f[to + r] = add4(f[to + r], x0, w0, x1, w1, x2, w2, x3, w3)
+                f[too + r] = add4(f[too + r], x0, v0, x1, v1, x2, v2, x3, v3)
+
+    def block(
+        f: Any, cf: Any, o: Any, step: Any, a: Any, a_step: Any, row: Any, inputs: Any, outputs: Any, w: Any, n: Any
+    ) -> None:
+        """All outputs of all rows of the block."""
+        pairs = outputs & ~1 if inputs & 3 == 0 else 0
+        for c in range(0, pairs, 2):
+            rows2(f, cf, o, step, a, a_step, row, inputs, outputs, w, c, n)
+        for c in range(pairs, outputs):
+            rows(f, cf, o, step, a, a_step, row, inputs, outputs, w, c, n)
+
+    def look_up(
+        f: Any, i: Any, cf: Any, o: Any, step: Any, code: Any, row: Any, table: Any, count: Any, outputs: Any, n: Any
+    ) -> None:
+        """Add each row's row of the table, four outputs at a time: their columns stay in the level-1 cache."""
+        fours = outputs & ~3
+        for c in range(0, fours, 4):
+            for r in range(n):
+                k = i[code + r * row]
+                w = table + (k if k >= 0 and k < count else count) * outputs + c
+                to = o + c * step + r
+                f[to] = rounded(f[to] + cf[w])
+                f[to + step] = rounded(f[to + step] + cf[w + 1])
+                f[to + 2 * step] = rounded(f[to + 2 * step] + cf[w + 2])
+                f[to + 3 * step] = rounded(f[to + 3 * step] + cf[w + 3])
+        for c in range(fours, outputs):
+            for r in range(n):
+                k = i[code + r * row]
+                w = table + (k if k >= 0 and k < count else count) * outputs + c
+                f[o + c * step + r] = rounded(f[o + c * step + r] + cf[w])
 
     @kernel(name, "words f cf n")
     def run(words: Any, f: Any, cf: Any, n: Any) -> None:
@@ -213,8 +283,7 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
         if n == 1:
             one_row(f, cf, o, step, a, a_step, inputs, outputs, weight)
         else:
-            for c in range(outputs):
-                rows(f, cf, o + c * step, a, a_step, a_row, inputs, outputs, weight + c, n)
+            block(f, cf, o, step, a, a_step, a_row, inputs, outputs, weight, n)
         for c in range(outputs):
             for r in range(n):
                 f[o + c * step + r] = rounded(f[o + c * step + r] + cf[bias + c])
@@ -235,9 +304,8 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
             if n == 1 and stop > done:
                 one_row(f, cf, o, step, a + done * a_step, a_step, stop - done, outputs, weight + done * outputs)
             elif stop > done:
-                for c in range(outputs):
-                    w = weight + done * outputs + c
-                    rows(f, cf, o + c * step, a + done * a_step, a_step, a_row, stop - done, outputs, w, n)
+                w = weight + done * outputs
+                block(f, cf, o, step, a + done * a_step, a_step, a_row, stop - done, outputs, w, n)
             done = stop
             if t < codes:
                 code, row, table, count = words[at], words[at + 1], words[at + 3], words[at + 4]
@@ -247,11 +315,7 @@ def linear(name: str, rounded: Callable[[Any], Any]) -> None:
                     for c in range(outputs):
                         f[o + c * step] = rounded(f[o + c * step] + cf[w + c])
                 else:
-                    for c in range(outputs):
-                        for r in range(n):
-                            k = i[code + r * row]
-                            k = k if k >= 0 and k < count else count
-                            f[o + c * step + r] = rounded(f[o + c * step + r] + cf[table + k * outputs + c])
+                    look_up(f, i, cf, o, step, code, row, table, count, outputs, n)
                 at += 5
         for c in range(outputs):
             for r in range(n):
