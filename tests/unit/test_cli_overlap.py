@@ -114,7 +114,9 @@ def test_an_error_of_use_stops_who_puts():
     assert not alive()
 
 
-def test_an_error_of_the_loop_drops_what_waits():
+@pytest.mark.parametrize(("error", "expected"), [(KeyError, [[0, 1, 2, 3]]), (KeyboardInterrupt, [[], [0]])])
+def test_what_waits_when_the_loop_fails(error, expected):
+    """What was made before an error is used; who interrupts waits for no more than what was begun."""
     used = []
     gate = threading.Event()
 
@@ -127,9 +129,9 @@ def test_an_error_of_the_loop_drops_what_waits():
             for i in range(4):
                 behind.put(i)
             threading.Timer(0.05, gate.set).start()
-            raise KeyError
+            raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(error):
         put()
-    assert used in ([], [0]), "what was begun is finished, nothing else is"
+    assert used in expected
     assert not alive()

@@ -40,7 +40,24 @@ define i64 @run(i64 %which, i64 %x) {
 }
 """
 UNDEFINED = "declare i64 @absent(i64)\ndefine i64 @run(i64 %x) { %y = call i64 @absent(i64 %x)\nret i64 %y }\n"
-ZEROS = "@room = global [9 x i64] zeroinitializer\ndefine ptr @run() { ret ptr @room }\n"
+# Variables that others may replace are reached through a table of the loader's.
+SHARED = "@room = global [9 x i64] zeroinitializer\ndefine ptr @run() { ret ptr @room }\n"
+# Room of its own beside a table that the loader makes read-only: more than a page, so that an end that is wrong shows.
+ZEROS = """
+@table = private constant [1 x ptr] [ptr @run]
+@room = internal global [3000 x i64] zeroinitializer, align 64
+define i64 @run(i64 %at, i64 %value) noinline {
+  %place = getelementptr [3000 x i64], ptr @room, i64 0, i64 %at
+  %before = load i64, ptr %place
+  store i64 %value, ptr %place
+  ret i64 %before
+}
+define i64 @by_table(i64 %at, i64 %value) {
+  %function = load ptr, ptr @table
+  %before = call i64 %function(i64 %at, i64 %value)
+  ret i64 %before
+}
+"""
 EMPTY = '@name = constant [4 x i8] c"abc\\00"\n'
 # LLVM aborts the process on some failures, and other targets stay initialised: a child makes the objects.
 CHILD = """
@@ -54,7 +71,7 @@ X86, ARM64 = ("x86_64-unknown-linux-gnu", "x86-64", ""), ("aarch64-unknown-linux
 ARMV7 = ("armv7-unknown-linux-gnueabihf", "cortex-a7", "")
 OBJECTS = {
     "x86": (TEXT, X86), "arm64": (TEXT, ARM64), "armv7": (TEXT, ARMV7), "undefined": (UNDEFINED, X86),
-    "zeros": (ZEROS, X86), "empty": (EMPTY, X86),
+    "shared": (SHARED, X86), "zeros_x86": (ZEROS, X86), "zeros_arm64": (ZEROS, ARM64), "empty": (EMPTY, X86),
 }  # fmt: skip
 
 
@@ -84,10 +101,22 @@ def test_the_library_does_what_the_text_says(objects, tmp_path):
         library.third  # noqa: B018 - the look-up is the test
 
 
+@pytest.mark.skipif(not (is_here("x86_64") or is_here("aarch64")), reason="no machine the linker knows")
+def test_variables_begin_as_zeros_and_stay_writable(objects, tmp_path):
+    path = tmp_path / "zeros.so"
+    path.write_bytes(link.shared(objects["zeros_x86" if is_here("x86_64") else "zeros_arm64"]))
+    library = ctypes.CDLL(str(path))
+    for function in (library.run, library.by_table):
+        function.argtypes, function.restype = [ctypes.c_int64] * 2, ctypes.c_int64
+    for at in range(3000):
+        assert library.run(at, at + 1) == 0
+    assert [library.by_table(at, 0) for at in range(3000)] == list(range(1, 3001))
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("armv7", "64-bit"), ("undefined", "lacks absent"), ("zeros", "initial values"),
+        ("armv7", "64-bit"), ("undefined", "lacks absent"), ("shared", "relocation"),
         ("empty", "no code"),
     ],
 )  # fmt: skip
