@@ -188,9 +188,6 @@ class Forest:
 
 def forest(attrs: Mapping[str, Any], asked: Ranks) -> Forest | None:
     """The ensemble as bits; None where a tree has too many leaves, or shares its parts with others."""
-    # With so many leaves in all, one tree has too many: a forest of millions of nodes is not laid out to find that.
-    if (attrs["feature"] < 0).sum() > MAX_LEAVES * len(attrs["roots"]):
-        return None
     found = levels(attrs)
     if found is None:
         return None
@@ -254,38 +251,64 @@ def _stream(tree: Array, column: Array, place: Array, start: Array, end: Array, 
     return stream, at[first_plane[:-1]]
 
 
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """Instructions for the bits of some trees: ``reached`` is where they write the leaves, in bytes."""
+
+    encoder: Encoder
+    trees: Forest
+    words: tuple[int, ...]
+    reached: int
+    stream: int
+
+    def emit(self, first: int, count: int) -> None:
+        """For ``count`` trees, at most PASS, from ``first`` on."""
+        at = self.stream + int(self.trees.starts[first])
+        self.encoder.emit("tree_bits", *self.words, self.reached, at, count)
+
+
+def emit_bytes(e: Encoder, value: int, trees: Forest, of_ranks: int) -> Bits:
+    """Instructions that make the codes of a byte from the columns of ranks at ``of_ranks``."""
+    shift = e.block.bit_length() - 1
+    codes = 8 * e.cells_of(len(trees.bytes) * e.block // 8)
+    plane = 8 * e.cells_of(e.block // 8)
+    reached = 8 * e.cells_of(PASS * e.block // 8)
+    e.emit("tree_bytes", codes, shift, of_ranks, e.constants(value, "bytes", lambda: _table(trees)), len(trees.bytes))
+    return Bits(e, trees, (codes, shift, plane), reached, e.constants(value, "stream", lambda: trees.stream))
+
+
 def encode(e: Encoder, attrs: Mapping[str, Any], leaves: bool, value: int, x: Register, out: Register) -> bool:
     """Instructions for the ensemble on blocks of rows, its sums or its ``leaves``; False where it has no form of bits,
     or the block is too small.
     """
     if e.block < PADDING:
         return False
+    # With so many leaves in all, one tree has too many: a forest of millions of nodes is not laid out to find that.
+    if (attrs["feature"] < 0).sum() > MAX_LEAVES * len(attrs["roots"]):
+        return False
     found = e.fact(value, "ranks", lambda: ranks(attrs))
     trees = None if found is None else e.fact(value, "bits", lambda: forest(attrs, found))
     if trees is None:
         return False
     shift = e.block.bit_length() - 1
-    codes = 8 * e.cells_of(len(trees.bytes) * e.block // 8)
-    plane = 8 * e.cells_of(e.block // 8)
-    reached = 8 * e.cells_of(PASS * e.block // 8)
-    of_ranks = emit_ranks(e, value, trees.asked, x)
-    e.emit("tree_bytes", codes, shift, of_ranks, e.constants(value, "bytes", lambda: _table(trees)), len(trees.bytes))
-    stream = e.constants(value, "stream", lambda: trees.stream)
+    bits = emit_bytes(e, value, trees, emit_ranks(e, value, trees.asked, x))
     if leaves:
         rows = e.constants(value, "bit leaves", lambda: trees.leaf)
         places = e.constants(value, "bit places", lambda: rows + trees.bases)
     else:
         e.emit("tree_base", out.offset, out.step, e.constants(value, "base", lambda: attrs["base"]), out.width)
         values = e.constants(value, "bit values", lambda: np.ascontiguousarray(attrs["leaf_values"][trees.leaf].T))
-        words, starts = e.fact(value, "bit sums", lambda: _sums(attrs, trees, values))
+        words, starts = e.fact(value, "bit sums", lambda: sums_of(attrs, values, trees.bases, len(trees.leaf)))
         sums = e.constants(value, "bit sums", lambda: words)
     for number, first in enumerate(range(0, len(trees.starts), PASS)):
         count = min(PASS, len(trees.starts) - first)
-        e.emit("tree_bits", codes, shift, plane, reached, stream + int(trees.starts[first]), count)
+        bits.emit(first, count)
         if leaves:
-            e.emit("tree_bits_leaves", out.offset + first * out.step, out.step, reached, shift, places + first, count)
+            e.emit(
+                "tree_bits_leaves", out.offset + first * out.step, out.step, bits.reached, shift, places + first, count
+            )
         else:
-            e.emit("tree_bits_sum", out.offset, out.step, reached, shift, sums + starts[number], out.width)
+            e.emit("tree_bits_sum", out.offset, out.step, bits.reached, shift, sums + starts[number], out.width)
     return True
 
 
@@ -295,18 +318,21 @@ def _table(trees: Forest) -> Array:
     return np.stack([source, trees.bytes[:, 1] * CODE, lowest], axis=1)
 
 
-def _sums(attrs: Mapping[str, Any], trees: Forest, values: int) -> tuple[Array, list[int]]:
-    """For each pass and column of the result the trees that add to it (``tree_bits_sum``); where each pass begins."""
+def sums_of(attrs: Mapping[str, Any], values: int, bases: Array, count: int) -> tuple[Array, list[int]]:
+    """For each pass and column of the result the trees that add to it (``tree_bits_sum``); where each pass begins.
+
+    ``values`` are at each column's ``count`` values, those of a tree from its base on.
+    """
     target = attrs["target"]
     words: list[Array] = []
     starts: list[int] = []
     length = 0
-    for first in range(0, len(trees.starts), PASS):
+    for first in range(0, len(bases), PASS):
         starts.append(length)
-        tree = np.arange(first, min(first + PASS, len(trees.starts)))
+        tree = np.arange(first, min(first + PASS, len(bases)))
         for c in range(len(attrs["base"])):
             chosen = tree[target[tree] == c] if target.size else tree
-            at = values + trees.bases[chosen] + (0 if target.size else c * len(trees.leaf))
+            at = values + bases[chosen] + (0 if target.size else c * count)
             words += [np.array([len(chosen)]), np.stack([chosen - first, at], axis=1).ravel()]
             length += 1 + 2 * len(chosen)
     return np.concatenate(words), starts

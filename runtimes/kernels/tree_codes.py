@@ -11,6 +11,7 @@ itself: a walk that has arrived stays. Where it ends is looked up in a table of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,21 +205,44 @@ def _table(found: Ranks) -> Array:
     return np.stack(found.source(np.arange(found.columns.count)), axis=1).astype(np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Where a plan has the codes (in elements of two bytes), and nodes and ends among the constants."""
+
+    at: int
+    width: int
+    nodes: int
+    ends: int
+
+
+def emit_codes(e: Encoder, attrs: Mapping[str, Any], value: int, made: int, found: Ranks, k: int) -> Codes | None:
+    """Instructions for the codes of a block from the columns of ranks at ``made``; None where the kernels cannot walk.
+
+    An end is the number of the leaf's first value, ``k`` of them a leaf.
+    """
+    width = found.columns.count
+    if not 0 < width <= MAX_COLUMNS or attrs["leaf_values"].size >= MAX_NODES:
+        return None
+    codes = 4 * e.cells_of(-(-width * max(e.block, LANES) // 4))
+    nodes = e.constants(value, "nodes", lambda: _words(attrs, found))
+    ends = 2 * e.constants(value, f"ends {k}", lambda: _ends(attrs, k))
+    e.emit(
+        "tree_codes", codes, made, e.block.bit_length() - 1, e.constants(value, "codes", lambda: _table(found)), width
+    )
+    return Codes(codes, width, nodes, ends)
+
+
 def encode(e: Encoder, attrs: Mapping[str, Any], leaves: bool, value: int, x: Register, out: Register) -> bool:
     """Instructions for the ensemble on blocks of rows; False where it cannot be walked over codes."""
-    block = e.block
     found = e.fact(value, "ranks", lambda: ranks(attrs))
-    if found is None or not 0 < found.columns.count <= MAX_COLUMNS or attrs["leaf_values"].size >= MAX_NODES:
+    if found is None or not found.columns.count:
         return False
     k = attrs["leaf_values"].shape[1]
     eight = e.cells_of(LANES)
-    width = found.columns.count
-    codes = 4 * e.cells_of(-(-width * max(block, LANES) // 4))  # elements of 16 bits
-    nodes = e.constants(value, "nodes", lambda: _words(attrs, found))
-    ends = 2 * e.constants(value, "ends", lambda: _ends(attrs, 1 if leaves else k))
-    made = emit_ranks(e, value, found, x)
-    e.emit("tree_codes", codes, made, block.bit_length() - 1, e.constants(value, "codes", lambda: _table(found)), width)
-    words = [codes, width, nodes, ends, len(attrs["roots"]), eight, out.offset, out.step, out.row]
+    codes = emit_codes(e, attrs, value, emit_ranks(e, value, found, x), found, 1 if leaves else k)
+    if codes is None:
+        return False
+    words = [codes.at, codes.width, codes.nodes, codes.ends, len(attrs["roots"]), eight, out.offset, out.step, out.row]
     if leaves:
         e.emit("tree_codes_leaves", *words)
         return True
@@ -229,6 +253,6 @@ def encode(e: Encoder, attrs: Mapping[str, Any], leaves: bool, value: int, x: Re
         target = e.constants(value, "target", lambda: targets.astype(np.int64))
         e.emit("tree_codes_one", *words, values, target, int(targets.size > 0), base, out.width)
     else:
-        sums = out.offset if block == 1 else e.temporary(k).offset
+        sums = out.offset if e.block == 1 else e.temporary(k).offset
         e.emit("tree_codes_rows", *words, values, base, k, sums)
     return True

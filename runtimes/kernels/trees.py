@@ -21,7 +21,7 @@ import numpy as np
 
 from edgeml import fast
 from edgeml.errors import ProgramError
-from edgeml.runtimes.kernels import tree_bits, tree_codes
+from edgeml.runtimes.kernels import tree_bits, tree_codes, tree_deep
 from edgeml.runtimes.kernels.constants import aligned
 from edgeml.runtimes.kernels.forest import WORDS, columns, comparable
 from edgeml.runtimes.kernels.registry import encodes, kernel
@@ -212,6 +212,8 @@ def tree_ensemble(e: Encoder, node: Node, value: int) -> None:
     out = e.allocate(value)
     if e.block > 1:
         if fast.on("bits") and tree_bits.encode(e, attrs, leaves, value, x, out):
+            return
+        if fast.on("bits") and tree_deep.encode(e, attrs, leaves, value, x, out):
             return
         if tree_codes.encode(e, attrs, leaves, value, x, out):
             return

@@ -119,11 +119,39 @@ def perfect(depth, width, seed, trees=1):
     }
 
 
-@pytest.mark.parametrize("depth", [0, 1, 3, 7, 8, 9])
+@pytest.mark.parametrize("depth", [0, 1, 3, 7, 8, 9, 12])
 @pytest.mark.parametrize("op", ["TreeEnsemble", "TreeLeaves"])
 def test_as_many_leaves_as_a_byte_counts_and_twice_that(kernels, monkeypatch, depth, op):
     names = assert_all_ways(kernels, monkeypatch, perfect(depth, 2, seed=depth, trees=3), 2, op=op)
-    assert ("tree_bits" in names) == (0 <= depth <= 8)
+    assert "tree_bits" in names
+    assert ("tree_deep" in names) == (depth > 8)
+
+
+@pytest.mark.parametrize("op", ["TreeEnsemble", "TreeLeaves"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "options", [{}, {"outputs": 2}, {"outputs": 5}, {"outputs": 3, "shared": True}, {"categorical": True}]
+)
+def test_deep_and_shallow_trees_side_by_side(kernels, monkeypatch, options, dtype, op):
+    attrs = random_trees(19, 6, seed=40 + len(options), depth=14, **options)
+    assert "tree_deep" in assert_all_ways(kernels, monkeypatch, attrs, 6, dtype, op)
+
+
+def test_a_tree_that_is_one_long_chain(kernels, monkeypatch):
+    """Each node has a leaf on one side: the top is the chain's beginning, and some rows walk all the rest."""
+    length = 700
+    here = np.arange(length)
+    attrs = perfect(1, 1, seed=8)
+    attrs |= {
+        "feature": np.append(np.zeros(length), np.full(length + 1, -1)).astype(np.int32),
+        "threshold": np.append(np.linspace(-3, 3, length), np.zeros(length + 1)),
+        "left": np.append(length + here, np.arange(length + 1)).astype(np.int32),
+        "right": np.append(np.append(here[1:], 2 * length), np.zeros(length + 1)).astype(np.int32),
+        "missing_left": np.zeros(2 * length + 1, dtype=np.uint8),
+        "category_set": np.full(2 * length + 1, -1, dtype=np.int32),
+        "leaf_values": np.random.default_rng(8).normal(size=(length + 1, 1)),
+    }
+    assert "tree_deep" in assert_all_ways(kernels, monkeypatch, attrs, 1)
 
 
 def test_a_column_with_more_edges_than_a_byte_ranks(kernels, monkeypatch):
