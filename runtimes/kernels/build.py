@@ -150,10 +150,32 @@ class _Jit:
 
         if not isinstance(value, FunctionType) or not value.__module__.startswith("edgeml."):
             return value
+        if value.__name__ in _INTRINSICS and id(value) not in self._dispatchers:
+            self._dispatchers[id(value)] = _INTRINSICS[value.__name__]()
         if id(value) not in self._dispatchers:
             options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
             self._dispatchers[id(value)] = njit(nogil=True, error_model="numpy", **options)(self._clone(value))
         return self._dispatchers[id(value)]
+
+
+def _trailing_zeros() -> Any:
+    """scalar.trailing_zeros as LLVM's own, which has vectors of it: two instructions where sums of bits take twelve."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic  # type: ignore[untyped-decorator]  # Numba has no types
+    def trailing_zeros(context: Any, x: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.uint8(types.uint8), emit
+
+    return trailing_zeros
+
+
+# Functions of ours, by name, that LLVM has an instruction for.
+_INTRINSICS = {"trailing_zeros": _trailing_zeros}
 
 
 def _numba_type(name: str) -> Any:

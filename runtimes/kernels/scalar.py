@@ -112,3 +112,8 @@ def maximum(x: Any, y: Any) -> Any:
     if x > y or x != x:
         return x
     return y
+
+
+def trailing_zeros(x: Any) -> Any:
+    """The zeros below the lowest bit of a byte, 8 of one without bits; ``build.py`` compiles LLVM's own in its place."""
+    return np.uint8(8 if x == 0 else (int(x) & -int(x)).bit_length() - 1)
