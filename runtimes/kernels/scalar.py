@@ -115,5 +115,5 @@ def maximum(x: Any, y: Any) -> Any:
 
 
 def trailing_zeros(x: Any) -> Any:
-    """The zeros below the lowest bit of a byte, 8 of one without bits; ``build.py`` compiles LLVM's own in its place."""
+    """The zeros below the lowest bit of a byte, 8 where it has none; ``build.py`` compiles LLVM's own in its place."""
     return np.uint8(8 if x == 0 else (int(x) & -int(x)).bit_length() - 1)
