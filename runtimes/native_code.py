@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Fewer rows than this are not worth handing to another thread (about 50 us of work for a linear model).
 ROWS_PER_THREAD = 512
+PARTS_A_THREAD = 8
 # Columns that describe themselves to the kernels instead of being arrays.
 DESCRIBED = (TextPort, NumberPort)
 
@@ -117,22 +118,23 @@ class KernelExecutor:
         for at, description in descriptions.items():
             places[at] = address(description)
         ports = np.array(places, dtype=np.uintp)
-        parts = self._parts(rows)
+        parts, errors = self._parts(rows), dict[int, EdgeMLError]()
         if len(parts) == 1:
-            errors = [self._call(plan, spaces, ports, *parts[0])]
+            self._work(plan, spaces, ports, parts, errors)
         else:
             from concurrent.futures import wait
 
-            pool = self._workers()
-            waiting = [pool.submit(self._call, plan, spaces, ports, *part) for part in parts[1:]]
+            pool, others = self._workers(), min(self._threads, len(parts)) - 1
+            waiting = [pool.submit(self._work, plan, spaces, ports, parts, errors) for _ in range(others)]
             try:
-                first = self._call(plan, spaces, ports, *parts[0])
+                self._work(plan, spaces, ports, parts, errors)
             finally:
+                parts.clear()
                 wait(waiting)  # they hold addresses of arrays that live no longer than this call
-            errors = [first, *(w.result() for w in waiting)]
-        for error in errors:
-            if error is not None:
-                raise error
+            for worker in waiting:
+                worker.result()
+        if errors:
+            raise errors[min(errors)]
         return results
 
     def plan_one(self, method: str, order: Sequence[int]) -> Plan:
@@ -145,6 +147,24 @@ class KernelExecutor:
             if key not in self._plans:
                 self._plans[key] = plan_blocks(self.program, methods, self.constants, described), []
             return self._plans[key]
+
+    def _work(
+        self,
+        plan: Plan,
+        spaces: list[Workspace],
+        ports: Array,
+        parts: list[tuple[int, int]],
+        errors: dict[int, EdgeMLError],
+    ) -> None:
+        """Run one part after the other until none is left; a refusal goes to ``errors`` under its part's first row."""
+        while True:
+            try:
+                start, end = parts.pop()
+            except IndexError:
+                return
+            error = self._call(plan, spaces, ports, start, end)
+            if error is not None:
+                errors[start] = error
 
     def _call(self, plan: Plan, spaces: list[Workspace], ports: Array, start: int, end: int) -> EdgeMLError | None:
         """Run rows [start, end); the error where a row is refused."""
@@ -162,10 +182,12 @@ class KernelExecutor:
 
     # --- threads
     def _parts(self, rows: int) -> list[tuple[int, int]]:
-        """Ranges of rows, one a thread."""
-        count = max(1, min(self._threads, rows // ROWS_PER_THREAD))
+        """Ranges of rows, the first one last: several a thread, so that one which others keep waiting does fewer."""
+        if self._threads == 1:
+            return [(0, rows)]
+        count = max(1, min(self._threads * PARTS_A_THREAD, rows // ROWS_PER_THREAD))
         ends = [rows * i // count for i in range(count + 1)]
-        return list(pairwise(ends))
+        return list(pairwise(ends))[::-1]
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
