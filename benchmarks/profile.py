@@ -25,7 +25,7 @@ import edgeml
 from benchmarks import models
 from benchmarks.measure import cpu
 from benchmarks.runners import ONES, compiled, forms, method_of
-from edgeml.runtimes.frames import read_rows
+from edgeml.runtimes.frames import read_columns, read_rows
 from edgeml.runtimes.kernels.encode import Plan
 from edgeml.runtimes.kernels.entry import HEADER, Call
 from edgeml.runtimes.kernels.registry import load_all
@@ -69,11 +69,9 @@ def starts(code: Any) -> list[int]:
     return found
 
 
-def instructions(executor: Any, plan: Plan, columns: Any, rows: int) -> list[Step]:
-    """Nanoseconds a row of each instruction of a plan for blocks, those of one kernel in a row together."""
-    inputs = [np.ascontiguousarray(columns[port.name], dtype=port.dtype) for port in plan.inputs]
-    results = [np.empty((rows, p.width), dtype=p.dtype) for m in plan.outputs for p in plan.outputs[m]]
-    ports = np.array([address(x) for x in (*inputs, *results)], dtype=np.uintp)
+def instructions(executor: Any, columns: Any, rows: int, method: str) -> list[Step]:
+    """Nanoseconds a row of each instruction of a plan for blocks, those of one kernel together."""
+    plan, _, ports, _results, _kept = executor.prepare(columns, rows, (method,))
     names, ends = [kernel.name for kernel in load_all()], starts(plan.code)
     spaces = []
     for end in ends:
@@ -85,37 +83,35 @@ def instructions(executor: Any, plan: Plan, columns: Any, rows: int) -> list[Ste
     for _ in range(REPEATS):  # in turn, as the machine is not as quick all the time
         for i, (_cut, space) in enumerate(spaces):
             times[i] = min(times[i], least(partial(executor.library.run_blocks, space.pointer), 1))
-    steps: list[Step] = []
+    steps: dict[str, Step] = {}
     for at, taken in zip(ends[:-1], np.diff(times), strict=True):
         name, ns = names[int(plan.code[at])], float(taken) * 1e9 / rows
-        if steps and steps[-1].what == name:
-            steps[-1] = Step(name, steps[-1].ns + ns, steps[-1].times + 1)
-        else:
-            steps.append(Step(name, ns))
-    return steps
+        before = steps.get(name, Step(name, 0.0, 0))
+        steps[name] = Step(name, before.ns + ns, before.times + 1)
+    return list(steps.values())
 
 
 # --- a batch and a row ---------------------------------------------------------------------------------------------
 def batch(model: Any, frame: Any, method: str, rows: int) -> tuple[list[Step], int, dict[str, Any]]:
     """(steps of a batch, in order; bytes that must move; the columns as the kernels take them)."""
-    engine = model._engine
-    executor, texts = engine._kernels, engine._texts
-    columns, _ = read_rows(frame, model.schema)
-    words = [name for name in engine._coded.text_inputs if name in columns]
+    engine, executor = model._engine, model._engine._kernels
 
-    def coded() -> dict[str, Any]:
-        new: dict[str, int] = {}
-        return {name: texts.encode(name, columns[name], new) for name in words}
+    def reading() -> Any:
+        return read_columns(frame, model.schema, engine.text_library)[0]
 
-    whole = least(lambda: getattr(model, method)(frame))
-    reading = least(lambda: read_rows(frame, model.schema))
-    coding = least(coded) if words else 0.0
-    plan, _ = executor._plan((method,))
-    steps = instructions(executor, plan, columns | coded(), rows)
-    steps = [Step("reading the frame", reading * 1e9 / rows), Step("coding strings", coding * 1e9 / rows), *steps]
+    def inputs() -> dict[str, Any]:
+        return engine.inputs(columns, {})
+
+    columns = reading()
+    whole, read, described = least(lambda: getattr(model, method)(frame)), least(reading), least(inputs)
+    steps = [Step("reading the frame", read * 1e9 / rows), Step("describing columns", described * 1e9 / rows)]
+    steps += instructions(executor, inputs(), rows, method)
     steps.append(Step("calls, answer, the rest", whole * 1e9 / rows - sum(s.ns for s in steps)))
+    plan = executor.prepare(inputs(), rows, (method,))[0]
     cells = sum(p.width * np.dtype(p.dtype).itemsize for p in (*plan.inputs, *plan.outputs[method]))
-    return steps, rows * cells + executor.constants.nbytes, columns | coded()
+    weights = sum(part.nbytes for part in executor.constants._parts)
+    plain, _ = read_rows(frame, model.schema)
+    return steps, rows * cells + weights, plain | engine._texts.encode(plain, {})
 
 
 def row(model: Any, ones: Sequence[Any], method: str, columns: dict[str, Any]) -> list[Step]:

@@ -22,7 +22,7 @@ TREE_PEERS = (ONNX, "tl2cgen + treelite", "scikit-learn")
 _OBJECTS = "each cell is a Python object, read one by one under the GIL; splitting them is outside onnxruntime's time"
 REASONS: dict[str, str] = {
     "10,000 rows with strings, against scikit-learn": (
-        "a forest of depth 10 waits for nodes in the level-2 cache; a network adds in scikit-learn's order, without BLAS"
+        "a forest of depth 10 waits for nodes in the level-2 cache; a network adds in scikit-learn order, without BLAS"
     ),
     "10,000 rows of Python objects, against scikit-learn": _OBJECTS,
     "10,000 rows of Python objects, against onnxruntime from the frame": _OBJECTS,

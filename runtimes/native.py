@@ -75,13 +75,17 @@ class NativeEngine:
     def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
         new: dict[str, int] = {}
+        values = self._executor.run(self.inputs(columns, new), rows, methods)
+        return {method: self._result(method, values[method], rows, new) for method in methods}
+
+    def inputs(self, columns: Mapping[str, Any], new: dict[str, int]) -> dict[str, Any]:
+        """The columns as the executor takes them; ``new`` gets the strings that need codes of their own."""
         inputs = {**columns, **self._texts.encode(columns, new)}
         if any(isinstance(x, NumberColumn) for x in columns.values()):
             # One of them, or all columns of float64: so a program has two plans and not one for each set of columns.
             floats = [i.name for i in self._coded.program.inputs if i.type.dtype == "float64" and i.name in columns]
             inputs |= {name: NumberPort(columns[name]) for name in floats}
-        values = self._executor.run(inputs, rows, methods)
-        return {method: self._result(method, values[method], rows, new) for method in methods}
+        return inputs
 
     def one(self, method: str) -> Callable[[Row], Any]:
         """A function of one raw row; see native_row.py for what takes the fast way."""

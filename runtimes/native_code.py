@@ -102,22 +102,7 @@ class KernelExecutor:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, list[Array]]:
-        described = {name: x for name, x in columns.items() if isinstance(x, DESCRIBED)}
-        plan, spaces = self._plan(tuple(methods), frozenset(described))
-        inputs = [
-            described.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype)
-            for port in plan.inputs
-        ]
-        if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
-            raise ProgramError(f"columns of another length than {rows} rows")
-        results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
-        places = [0 if isinstance(x, DESCRIBED) else address(x) for x in inputs]
-        places += [address(x) for m in plan.outputs for x in results[m]]
-        # The addresses that descriptions speak of come behind the plan's own ports.
-        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, DESCRIBED)}
-        for at, description in descriptions.items():
-            places[at] = address(description)
-        ports = np.array(places, dtype=np.uintp)
+        plan, spaces, ports, results, _kept = self.prepare(columns, rows, methods)
         parts, errors = self._parts(rows), dict[int, EdgeMLError]()
         if len(parts) == 1:
             self._work(plan, spaces, ports, parts, errors)
@@ -136,6 +121,28 @@ class KernelExecutor:
         if errors:
             raise errors[min(errors)]
         return results
+
+    def prepare(
+        self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]
+    ) -> tuple[Plan, list[Workspace], Array, dict[str, list[Array]], Any]:
+        """The plan, its idle workspaces, the ports, room for the results, and what the ports' addresses point to."""
+        described = {name: x for name, x in columns.items() if isinstance(x, DESCRIBED)}
+        plan, spaces = self._plan(tuple(methods), frozenset(described))
+        inputs = [
+            described.get(port.name) or np.ascontiguousarray(columns[port.name], dtype=port.dtype)
+            for port in plan.inputs
+        ]
+        if any(x.size != rows * port.width for x, port in zip(inputs, plan.inputs, strict=True)):
+            raise ProgramError(f"columns of another length than {rows} rows")
+        results = {m: [np.empty((rows, p.width), dtype=p.dtype) for p in plan.outputs[m]] for m in plan.outputs}
+        places = [0 if isinstance(x, DESCRIBED) else address(x) for x in inputs]
+        places += [address(x) for m in plan.outputs for x in results[m]]
+        # The addresses that descriptions speak of come behind the plan's own ports.
+        descriptions = {at: x.describe(places) for at, x in enumerate(inputs) if isinstance(x, DESCRIBED)}
+        for at, description in descriptions.items():
+            places[at] = address(description)
+        ports = np.array(places, dtype=np.uintp)
+        return plan, spaces, ports, results, (inputs, descriptions)
 
     def plan_one(self, method: str, order: Sequence[int]) -> Plan:
         """The plan of single rows for one method; the caller runs it."""
