@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,13 @@ def emlearn_c(model: Any, X: Any) -> Iterator[Contender]:
 
     start = time.perf_counter()
     classes = len(model.classes_)
-    if hasattr(model, "coefs_"):
-        made = emlearn.convert(model)
+    with tempfile.TemporaryDirectory(prefix="edgeml-benchmarks-") as folder, chdir(folder):  # it writes to ./tmp
+        if hasattr(model, "coefs_"):
+            made = emlearn.convert(model)
+            call = "eml_net_predict_proba(&m, rows + i * width, width, out + i * outputs, outputs)"
+        else:
+            made = emlearn.convert(model, method="inline", dtype="float", leaf_bits=8)
+            call = "m_predict_proba(rows + i * width, width, out + i * outputs, outputs)"
         code = made.save(name="m")
-        call = "eml_net_predict_proba(&m, rows + i * width, width, out + i * outputs, outputs)"
-    else:
-        made = emlearn.convert(model, method="inline", dtype="float", leaf_bits=8)
-        code = made.save(name="m")
-        call = "m_predict_proba(rows + i * width, width, out + i * outputs, outputs)"
     run, size = built(code, call, "float", "float", (emlearn.includedir,))
     yield _contender("emlearn + gcc", run, X, np.float32, classes, size, time.perf_counter() - start)
