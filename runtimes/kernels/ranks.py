@@ -28,6 +28,19 @@ def below(x: Any, edges: Any, start: Any, at: Any) -> Any:
     return at + at + np.int64(edges[start + at] < x)
 
 
+def search8(f: Any, edges: Any, x: Any, row: Any, start: Any, levels: Any) -> Any:
+    """Where the searches for eight cells end, of which the first is ``f[x]`` and the others ``row`` apart."""
+    x0, x1, x2, x3 = f[x], f[x + row], f[x + 2 * row], f[x + 3 * row]
+    x4, x5, x6, x7 = f[x + 4 * row], f[x + 5 * row], f[x + 6 * row], f[x + 7 * row]
+    p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = np.int64(1)
+    for _ in range(levels):
+        p0, p1 = below(x0, edges, start, p0), below(x1, edges, start, p1)
+        p2, p3 = below(x2, edges, start, p2), below(x3, edges, start, p3)
+        p4, p5 = below(x4, edges, start, p4), below(x5, edges, start, p5)
+        p6, p7 = below(x6, edges, start, p6), below(x7, edges, start, p7)
+    return p0, p1, p2, p3, p4, p5, p6, p7
+
+
 def rank_of(x: Any, at: Any, levels: Any, count: Any) -> Any:
     """The rank that the end of a search means."""
     return at - (np.int64(1) << levels) if x == x else count + 1
@@ -46,14 +59,9 @@ def rank(words: Any, f: Any, i: Any, edges: Any, table: Any, n: Any) -> None:
         columns += 3
         for r in range(0, full, LANES):
             x = a + j * a_step + r * a_row
+            p0, p1, p2, p3, p4, p5, p6, p7 = search8(f, edges, x, a_row, start, levels)
             x0, x1, x2, x3 = f[x], f[x + a_row], f[x + 2 * a_row], f[x + 3 * a_row]
             x4, x5, x6, x7 = f[x + 4 * a_row], f[x + 5 * a_row], f[x + 6 * a_row], f[x + 7 * a_row]
-            p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = np.int64(1)
-            for _ in range(levels):
-                p0, p1 = below(x0, edges, start, p0), below(x1, edges, start, p1)
-                p2, p3 = below(x2, edges, start, p2), below(x3, edges, start, p3)
-                p4, p5 = below(x4, edges, start, p4), below(x5, edges, start, p5)
-                p6, p7 = below(x6, edges, start, p6), below(x7, edges, start, p7)
             to = o + j * o_step + r
             i[to], i[to + 1] = rank_of(x0, p0, levels, count), rank_of(x1, p1, levels, count)
             i[to + 2], i[to + 3] = rank_of(x2, p2, levels, count), rank_of(x3, p3, levels, count)

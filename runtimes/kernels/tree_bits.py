@@ -157,37 +157,41 @@ def tree_base(words: Any, f: Any, cf: Any, n: Any) -> None:
             f[o + c * o_step + r] = cf[base + c]
 
 
-@kernel("tree_bits_sum", "words f b cf ci n", scalar=True)
-def tree_bits_sum(words: Any, f: Any, b: Any, cf: Any, ci: Any, n: Any) -> None:
-    """Add the leaves' values, tree after tree. Words: result, its step, leaves, log2 of the rows of a block, table,
-    columns of the result.
+def sum_leaves(name: str, view: str) -> None:
+    """Register kernel ``name``, which adds the leaves' values, tree after tree; leaves are numbers of ``view``.
 
-    The table has for each column the number of its trees, and for each of these its number and where its values are.
-    The sums of eight rows stay in registers; each one waits for the sum before, and the eight hide it.
+    Words: result, its step, leaves, the step from tree to tree, table, columns of the result. The table has for each
+    column the number of its trees, and for each of these its number and where its values are. The sums of eight rows
+    stay in registers; each one waits for the sum before, and the eight hide it.
     """
-    o, o_step, leaves, shift, at, width = words[0], words[1], words[2], words[3], words[4], words[5]
-    for _ in range(width):
-        trees = ci[at]
-        at += 1
-        for r in range(o, o + n, LANES):
-            a0, a1, a2, a3, a4, a5, a6, a7 = (
-                f[r], f[r + 1], f[r + 2], f[r + 3], f[r + 4], f[r + 5], f[r + 6], f[r + 7],
-            )  # fmt: skip
-            x = leaves + r - o
-            for tree in range(at, at + 2 * trees, 2):
-                leaf, values = x + (ci[tree] << shift), ci[tree + 1]
-                a0 += cf[values + b[leaf]]
-                a1 += cf[values + b[leaf + 1]]
-                a2 += cf[values + b[leaf + 2]]
-                a3 += cf[values + b[leaf + 3]]
-                a4 += cf[values + b[leaf + 4]]
-                a5 += cf[values + b[leaf + 5]]
-                a6 += cf[values + b[leaf + 6]]
-                a7 += cf[values + b[leaf + 7]]
-            f[r], f[r + 1], f[r + 2], f[r + 3] = a0, a1, a2, a3
-            f[r + 4], f[r + 5], f[r + 6], f[r + 7] = a4, a5, a6, a7
-        at += 2 * trees
-        o += o_step
+
+    @kernel(name, f"words f {view} cf ci n", scalar=True)
+    def run(words: Any, f: Any, found: Any, cf: Any, ci: Any, n: Any) -> None:
+        o, o_step, leaves, step, at, width = words[0], words[1], words[2], words[3], words[4], words[5]
+        for _ in range(width):
+            trees = ci[at]
+            at += 1
+            for r in range(o, o + n, LANES):
+                a0, a1, a2, a3 = f[r], f[r + 1], f[r + 2], f[r + 3]
+                a4, a5, a6, a7 = f[r + 4], f[r + 5], f[r + 6], f[r + 7]
+                x = leaves + r - o
+                for tree in range(at, at + 2 * trees, 2):
+                    leaf, values = x + ci[tree] * step, ci[tree + 1]
+                    a0 += cf[values + found[leaf]]
+                    a1 += cf[values + found[leaf + 1]]
+                    a2 += cf[values + found[leaf + 2]]
+                    a3 += cf[values + found[leaf + 3]]
+                    a4 += cf[values + found[leaf + 4]]
+                    a5 += cf[values + found[leaf + 5]]
+                    a6 += cf[values + found[leaf + 6]]
+                    a7 += cf[values + found[leaf + 7]]
+                f[r], f[r + 1], f[r + 2], f[r + 3] = a0, a1, a2, a3
+                f[r + 4], f[r + 5], f[r + 6], f[r + 7] = a4, a5, a6, a7
+            at += 2 * trees
+            o += o_step
+
+
+sum_leaves("tree_bits_sum", "b")
 
 
 @kernel("tree_bits_leaves", "words i b ci n", scalar=True)
@@ -344,7 +348,7 @@ def encode(e: Encoder, attrs: Mapping[str, Any], leaves: bool, value: int, x: Re
                 "tree_bits_leaves", out.offset + first * out.step, out.step, bits.reached, shift, places + first, count
             )
         else:
-            e.emit("tree_bits_sum", out.offset, out.step, bits.reached, shift, sums + starts[number], out.width)
+            e.emit("tree_bits_sum", out.offset, out.step, bits.reached, e.block, sums + starts[number], out.width)
     return True
 
 
@@ -355,7 +359,7 @@ def _table(trees: Forest) -> Array:
 
 
 def sums_of(attrs: Mapping[str, Any], values: int, bases: Array, count: int) -> tuple[Array, list[int]]:
-    """For each pass and column of the result the trees that add to it (``tree_bits_sum``); where each pass begins.
+    """For each pass and column of the result the trees that add to it (``sum_leaves``); where each pass begins.
 
     ``values`` are at each column's ``count`` values, those of a tree from its base on.
     """

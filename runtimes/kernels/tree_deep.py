@@ -64,34 +64,7 @@ def tree_deep(words: Any, h: Any, i: Any, b: Any, ci: Any, c32: Any, n: Any) -> 
             i[to + 4], i[to + 5], i[to + 6], i[to + 7] = c32[ends + p], c32[ends + q], c32[ends + t], c32[ends + u]
 
 
-@kernel("tree_deep_sum", "words f i cf ci n", scalar=True)
-def tree_deep_sum(words: Any, f: Any, i: Any, cf: Any, ci: Any, n: Any) -> None:
-    """Add the leaves' values, tree after tree. Words: result, its step, leaves, their step, table, its columns.
-
-    The table is that of ``tree_bits_sum``, with the values of all leaves of a column side by side.
-    """
-    o, o_step, leaves, step, at, width = words[0], words[1], words[2], words[3], words[4], words[5]
-    for _ in range(width):
-        trees = ci[at]
-        at += 1
-        for r in range(o, o + n, LANES):
-            a0, a1, a2, a3 = f[r], f[r + 1], f[r + 2], f[r + 3]
-            a4, a5, a6, a7 = f[r + 4], f[r + 5], f[r + 6], f[r + 7]
-            x = leaves + r - o
-            for tree in range(at, at + 2 * trees, 2):
-                leaf, values = x + ci[tree] * step, ci[tree + 1]
-                a0 += cf[values + i[leaf]]
-                a1 += cf[values + i[leaf + 1]]
-                a2 += cf[values + i[leaf + 2]]
-                a3 += cf[values + i[leaf + 3]]
-                a4 += cf[values + i[leaf + 4]]
-                a5 += cf[values + i[leaf + 5]]
-                a6 += cf[values + i[leaf + 6]]
-                a7 += cf[values + i[leaf + 7]]
-            f[r], f[r + 1], f[r + 2], f[r + 3] = a0, a1, a2, a3
-            f[r + 4], f[r + 5], f[r + 6], f[r + 7] = a4, a5, a6, a7
-        at += 2 * trees
-        o += o_step
+tree_bits.sum_leaves("tree_deep_sum", "i")
 
 
 # --- encoding -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeml.runtimes.kernels.forest import CATEGORIES, NAN_RANK, WORD, WORDS
-from edgeml.runtimes.kernels.ranks import below, search_trees
+from edgeml.runtimes.kernels.ranks import below, search8, search_trees
 from edgeml.runtimes.kernels.registry import kernel
 
 if TYPE_CHECKING:
@@ -45,12 +45,7 @@ def tree_ranks(words: Any, f: Any, h: Any, edges: Any, ci: Any, n: Any) -> None:
             x = column + r * a_row
             x0, x1, x2, x3 = f[x], f[x + a_row], f[x + 2 * a_row], f[x + 3 * a_row]
             x4, x5, x6, x7 = f[x + 4 * a_row], f[x + 5 * a_row], f[x + 6 * a_row], f[x + 7 * a_row]
-            p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = np.int64(1)
-            for _ in range(levels):
-                p0, p1 = below(x0, edges, start, p0), below(x1, edges, start, p1)
-                p2, p3 = below(x2, edges, start, p2), below(x3, edges, start, p3)
-                p4, p5 = below(x4, edges, start, p4), below(x5, edges, start, p5)
-                p6, p7 = below(x6, edges, start, p6), below(x7, edges, start, p7)
+            p0, p1, p2, p3, p4, p5, p6, p7 = search8(f, edges, x, a_row, start, levels)
             to = o + r
             h[to], h[to + 1], h[to + 2] = rank_of(x0, p0, levels), rank_of(x1, p1, levels), rank_of(x2, p2, levels)
             h[to + 3], h[to + 4], h[to + 5] = rank_of(x3, p3, levels), rank_of(x4, p4, levels), rank_of(x5, p5, levels)
