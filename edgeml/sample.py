@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, cast
 
 import numpy as np
 
 from edgeml.errors import NotFittedError, SampleError
 from edgeml.runtimes.cells import to_array
+from edgeml.runtimes.sparse import is_sparse
 from edgeml.schema import MATRIX, Column, ColumnKind, Null, Schema
+from edgeml.sparse_rows import from_sparse
 
 # Libraries whose null strings scikit-learn reads as None.
 _NULLS_ARE_NONE = ("polars", "pyarrow")
@@ -83,14 +86,15 @@ def _to_rows(X: Any) -> Any:
     """A pandas frame or a NumPy array of what came in."""
     module = _library(X)
     if module == "pandas":
+        X = _with_plain_decimals(X)
         if X.ndim == 2 and not X.columns.is_unique:
             raise SampleError(
                 f"the sample has two columns called {X.columns[X.columns.duplicated()][0]!r}",
                 "rename or drop one",
             )
         return X
-    if module == "scipy":
-        raise SampleError("a sparse sample cannot be compiled", "pass the rows as a dense array or a frame")
+    if is_sparse(X):
+        return from_sparse(X)
     import pandas as pd
 
     if module in _NULLS_ARE_NONE:
@@ -107,6 +111,15 @@ def _to_rows(X: Any) -> Any:
         f"a sample of type {type(X).__name__} cannot be read",
         "pass a pandas or polars frame, an Arrow table, an array, a dict of columns or a list of dicts",
     )
+
+
+def _with_plain_decimals(X: Any) -> Any:
+    """Arrow's decimals as Python's: the same values, in a column that cells of any size can be written into."""
+    if X.ndim != 2:
+        return X
+    decimals = [c for c, dtype in X.dtypes.items() if str(dtype).startswith("decimal")]
+    plain = {c: X[c].astype(object).where(X[c].notna(), None) for c in decimals}
+    return X.assign(**plain) if decimals else X
 
 
 def _frame_with_none(X: Any) -> Any:
@@ -260,8 +273,8 @@ def object_kind(cells: Any, name: str) -> ColumnKind:
         return "float64" if missing.any() else "bool"
     if types and all(issubclass(t, (int, np.integer)) and not issubclass(t, bool) for t in types):
         return "float64" if missing.any() else "int64"
-    if all(issubclass(t, (int, float, np.integer, np.floating)) and not issubclass(t, bool) for t in types):
-        return "float64"  # floats, or nothing but missing cells
+    if all(issubclass(t, (int, float, np.integer, np.floating, Decimal)) and not issubclass(t, bool) for t in types):
+        return "float64"  # floats, decimals, which check_array makes floats of, or nothing but missing cells
     return "any"
 
 

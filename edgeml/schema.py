@@ -18,6 +18,8 @@ KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
+# Named columns that the pipeline was not fitted on.
+Extra = Literal["refused", "ignored"]
 # Name of the one input of a pipeline that was fitted on an array.
 MATRIX = "X"
 
@@ -39,10 +41,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position."""
+    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position.
+
+    ``extra``: what is done with named columns beyond these. "ignored" where scikit-learn ignores them too, as a
+    ColumnTransformer does; else "refused".
+    """
 
     form: Literal["columns", "matrix"]
     columns: tuple[Column, ...]
+    extra: Extra = "refused"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,6 +64,7 @@ class Schema:
         return {
             "form": self.form,
             "columns": [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns],
+            "extra": self.extra,
         }
 
     @classmethod
@@ -64,6 +72,9 @@ class Schema:
         """Read ``schema.json``. Raises ManifestError naming what is wrong."""
         if not isinstance(data, Mapping) or data.get("form") not in ("columns", "matrix"):
             raise ManifestError("schema.json: form must be columns or matrix")
+        extra = data.get("extra", "refused")
+        if extra not in get_args(Extra):
+            raise ManifestError("schema.json: extra must be refused or ignored")
         columns = data.get("columns")
         if not isinstance(columns, list) or not columns:
             raise ManifestError("schema.json: columns must be a list with at least one column")
@@ -83,4 +94,4 @@ class Schema:
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
             raise ManifestError("schema.json: the columns of a matrix must have one kind")
-        return cls(data["form"], tuple(result))
+        return cls(data["form"], tuple(result), extra)

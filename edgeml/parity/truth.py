@@ -19,6 +19,7 @@ from edgeml.compare import compare
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
+from edgeml.sparse_rows import as_given
 
 METHODS = (
     "predict",
@@ -67,7 +68,7 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
 def call(pipeline: Any, method: str, rows: Any) -> Array:
     """What one method returns, as a dense array. Raises UnsupportedEstimatorError for a list
     of arrays, which no Output expresses."""
-    result = getattr(pipeline, method)(rows)
+    result = getattr(pipeline, method)(as_given(rows))
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     if isinstance(result, (list, tuple)):

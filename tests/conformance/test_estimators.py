@@ -1,7 +1,7 @@
 """Every variant of every estimator x engines: compile, load, and give scikit-learn's answers, all methods.
 
-Compiling judges each engine on the sample and on awkward rows; here the models are asked again, about rows that were not
-in the sample too. An engine that a variant skips must be refused with that very reason.
+Compiling judges each engine on the sample and on awkward rows; here the models are asked again, about rows that were
+not in the sample too. An engine that a variant skips must be refused with that very reason.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ REFUSED = {
     "one dimension": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), np.zeros(5)), errors.SampleError, "dimension"),
     "wrong width": (lambda: (LogisticRegression().fit(FRAME[["a", "b"]].to_numpy(), Y), np.zeros((5, 3))), errors.SampleError, "2 columns"),
     "twice a column": (lambda: (pipeline().fit(FRAME, Y), pd.concat([FRAME, FRAME["a"]], axis=1)), errors.SampleError, "two columns"),
-    "sparse": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), __import__("scipy.sparse").sparse.eye(4).tocsr()), errors.SampleError, "sparse"),
+    "sparse of another width": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), __import__("scipy.sparse").sparse.eye(4).tocsr()), errors.SampleError, "fitted on 1 columns, the sample has 4"),
     "all refused": (lambda: (LogisticRegression().fit(FRAME[["a"]], Y), FRAME[["a"]] * np.nan), errors.SampleError, "refuses every row"),
     "dates read": (lambda: (make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(FRAME[["when"]], Y), FRAME[["when"]]), errors.CompileError, "when"),
     "own estimator": (lambda: (make_pipeline(Mine(), LogisticRegression()).fit(FRAME[["a"]], Y), FRAME[["a"]]), errors.UnsupportedEstimatorError, "Mine"),
