@@ -18,6 +18,8 @@ KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
+# Of datetime64, as NumPy spells it.
+Unit = Literal["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"]
 # Named columns that the pipeline was not fitted on.
 Extra = Literal["refused", "ignored"]
 # Name of the one input of a pipeline that was fitted on an array.
@@ -31,12 +33,15 @@ class Column:
     ``null`` is the missing cell of a string column, as the sample had it: scikit-learn tells None from NaN,
     and a null of Arrow or polars, pandas.NA, or None in a dict or list (JSON's null) is neither. Where the sample
     had "both", None is None everywhere, and the nulls of the libraries are NaN.
+
+    ``unit`` makes an int64 column one of dates and times: ticks since 1970, NaT the smallest int64.
     """
 
     name: str
     kind: ColumnKind
     used: bool = True
     null: Null = "nan"
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,10 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         return {
             "form": self.form,
-            "columns": [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns],
+            "columns": [
+                {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} | ({"unit": c.unit} if c.unit else {})
+                for c in self.columns
+            ],
             "extra": self.extra,
         }
 
@@ -87,9 +95,12 @@ class Schema:
                 or not isinstance(entry.get("used"), bool)
                 or entry.get("null", "nan") not in get_args(Null)
                 or (entry["kind"] == "any" and entry["used"])
+                or entry.get("unit") not in (None, *get_args(Unit))
+                or (entry.get("unit") is not None and entry["kind"] != "int64")
             ):
                 raise ManifestError(f"schema.json: malformed column {entry!r}")
-            result.append(Column(entry["name"], entry["kind"], entry["used"], entry.get("null", "nan")))
+            null, unit = entry.get("null", "nan"), entry.get("unit")
+            result.append(Column(entry["name"], entry["kind"], entry["used"], null, unit))
         if len({c.name for c in result}) != len(result):
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:

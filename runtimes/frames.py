@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
+from edgeml.runtimes.dates import ticks
 from edgeml.runtimes.sparse import is_sparse
 from edgeml.schema import MATRIX, Column, Kind, Schema
 
@@ -80,6 +81,10 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
         null = None if column.null == "none" else _NAN
         cells = table.column(place) if block is None else block[:, place]
         kind: Any = column.kind
+        if column.unit is not None:
+            columns[column.name] = ticks(cells, column.name, column.unit)
+            _check_length(len(columns[column.name]), column.name, table)
+            continue
         if kind == "string" and column.null == "nan" and isinstance(cells, (list, tuple)):
             # Plain Python, as JSON gives it, has one spelling for a missing cell, which a frame's own would be NaN.
             cells = [null if cell is None else cell for cell in cells]

@@ -117,6 +117,11 @@ def _returns(
         if answer.ndim not in (1, 2):
             raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
+        if dtype.kind in "Mm":
+            raise SampleError(
+                f"{method} returns {dtype}, dates as they came, which a model cannot return",
+                "encode or scale dates in the pipeline, or leave them out of its result",
+            )
         if dtype.kind == "U":
             # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)

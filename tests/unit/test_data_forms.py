@@ -14,11 +14,12 @@ from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 
 import edgeml
 from edgeml.errors import ColumnTypeError, ExtraColumnError, SampleError
 from edgeml.runtimes import sparse as runtime_sparse
+from tests.cli_tools import run
 
 ENGINES = ("native", "onnx", "tflite")
 RNG = np.random.default_rng(0)
@@ -120,3 +121,95 @@ def test_columns_too_many_as_scikit_learn_takes_them(tmp_path):
             compiled.predict(more)
         with pytest.raises(ExtraColumnError, match="'target'"):
             compiled.predict_one(row)
+
+
+# --- dates and times
+def dated(rows=120):
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(RNG.integers(0, 4, rows), unit="D")
+    times = pd.Timestamp("2020-01-01") + pd.to_timedelta(RNG.integers(0, 10**6, rows), unit="s")
+    return pd.DataFrame({"day": days, "time": times, "a": RNG.normal(size=rows)})
+
+
+def on_dates():
+    prep = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["day"]), (StandardScaler(), ["time"]), ("passthrough", ["a"])
+    )
+    frame = dated()
+    return make_pipeline(prep, LogisticRegression()).fit(frame, frame.a > 0), frame
+
+
+@pytest.fixture(scope="module")
+def dated_model(tmp_path_factory):
+    model, frame = on_dates()
+    path = tmp_path_factory.mktemp("dates") / "m.edgeml"
+    edgeml.compile(model, frame, output=path).close()
+    return model, frame, path
+
+
+FORMS = {
+    "pandas": lambda f: f,
+    "nanoseconds": lambda f: f.astype({"day": "M8[ns]", "time": "M8[ns]"}),
+    "polars": pl.from_pandas,
+    "arrow": pa.Table.from_pandas,
+    "arrow dtypes": lambda f: f.convert_dtypes(dtype_backend="pyarrow"),
+    "timestamps": lambda f: f.to_dict("records"),
+    "datetime objects": lambda f: {**dict(f), "time": [t.to_pydatetime() for t in f.time]},
+    "dates": lambda f: {**dict(f), "day": [t.date() for t in f.day]},
+    "ISO 8601": lambda f: f.astype({"day": str, "time": str}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dates_of_every_library(form, dated_model):
+    model, frame, path = dated_model
+    want = model.predict_proba(frame)
+    for engine in ENGINES:
+        with edgeml.load(path, engine=engine) as compiled:
+            got = compiled.predict_proba(FORMS[form](frame))
+            np.testing.assert_allclose(got, want, rtol=1e-5 if engine == "tflite" else 1e-9)
+            one = compiled.predict_proba_one(frame.iloc[3].to_dict())
+            np.testing.assert_allclose(one, want[3], rtol=1e-5 if engine == "tflite" else 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (3, "row 0: 3 is no date or time"),
+        ("yesterday", "row 0: 'yesterday' is no date or time"),
+        (pd.Timestamp("2020-01-01", tz="UTC"), "is no date or time"),
+        (pd.Timestamp("2020-01-01T00:00:00.000000001"), "is not a whole number of units"),
+    ],
+)
+def test_what_is_no_date_is_refused(cell, said, dated_model):
+    with edgeml.load(dated_model[2]) as compiled:
+        with pytest.raises(ColumnTypeError, match=said):
+            compiled.predict([{"day": cell, "time": "2020-01-01", "a": 0.0}])
+        with pytest.raises(ColumnTypeError, match=said):
+            compiled.predict_one({"day": cell, "time": "2020-01-01", "a": 0.0})
+
+
+def test_a_time_zone_is_refused(dated_model):
+    _, frame, path = dated_model
+    aware = frame.assign(day=frame.day.dt.tz_localize("UTC"))
+    with edgeml.load(path) as compiled:
+        for rows in (aware, pa.Table.from_pandas(aware), pl.from_pandas(aware)):
+            with pytest.raises(ColumnTypeError, match="column 'day' has the time zone UTC"):
+                compiled.predict(rows)
+
+
+def test_a_missing_date_is_not_a_time(dated_model):
+    """NaT is int64's smallest number to scikit-learn's scalers, and to us."""
+    model, frame, path = dated_model
+    rows = frame.assign(time=frame.time.where(np.arange(len(frame)) > 3))
+    with edgeml.load(path) as compiled:
+        np.testing.assert_allclose(compiled.predict_proba(rows), model.predict_proba(rows), rtol=1e-9)
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
+def test_the_command_reads_dates(file, dated_model, tmp_path):
+    model, frame, path = dated_model
+    rows = tmp_path / file
+    frame.to_csv(rows, index=False) if file.endswith("csv") else frame.to_parquet(rows)
+    done = run("predict", str(path), str(rows), "-o", str(tmp_path / "out.csv"))
+    assert done.exit_code == 0, done.output
+    assert (pd.read_csv(tmp_path / "out.csv").iloc[:, 0] == model.predict(frame)).all()
