@@ -28,5 +28,7 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "svm",
+    "kernel_methods",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -35,6 +35,7 @@ from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_ml_ops,
+    onnx_pairs,
     onnx_quantised,
     onnx_rank,
     onnx_tensor_ops,
