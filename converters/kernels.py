@@ -7,7 +7,6 @@ has kernels of its own, which differ in how they add (svm.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,6 @@ PARAMETERS = {
     "precomputed": (),
 }
 _DEFAULTS = {"gamma": None, "degree": 3, "coef0": 1}
-# Differences between a row and points that are held at once.
-_MOST_CELLS = 2**16
 # Whole powers up to this one are products, which err by less than a unit in the last place each.
 _MOST_PRODUCTS = 64
 
@@ -72,7 +69,7 @@ def kernel_values(c: Conversion, est: Any, x: Value, points: Any, kernel: str, *
     if kernel == "rbf":
         return builder.exp(in_place(squared_distances(c, x, points), "Mul", -gamma))
     if kernel == "laplacian":
-        return builder.exp(-gamma * distances(c, x, points, "cityblock"))
+        return builder.exp(-gamma * builder.distances(x.cast("float64"), points, "manhattan"))
     if kernel == "cosine":
         x = _unit_rows(c, x)
     products = builder.linear(x, points.T)
@@ -103,37 +100,10 @@ def _unit_rows(c: Conversion, x: Value) -> Value:
 
 
 def _chi2(c: Conversion, est: Any, x: Value, points: Any) -> Value:
-    """The sums of (x - p)^2 / (x + p) over the features where x + p is not 0, in float64; rows below 0 are refused."""
+    """The sums of (x - p)^2 / (x + p) over the features where x + p is not 0, in x's dtype; rows below 0 are refused."""
     message = f"{c.place(est)} compares rows by a chi-squared kernel, which has no negative values"
     x = c.builder.require(x, x >= np.zeros(1, dtype=x.dtype), message)
-
-    def term(cells: Value, own: Any) -> Value:
-        difference, total = (cells - own).cast("float64"), (cells + own).cast("float64")
-        return c.builder.where(total == 0.0, 0.0, difference * difference / total)
-
-    return _sum_over_features(c, x, points, term).cast(x.dtype)
-
-
-def distances(c: Conversion, x: Value, points: Any, metric: str) -> Value:
-    """scipy.spatial.distance.cdist by differences: "sqeuclidean", "euclidean" or "cityblock", float64 (rows, points)."""
-
-    def term(cells: Value, own: Any) -> Value:
-        difference = cells - own
-        return c.builder.abs(difference) if metric == "cityblock" else difference * difference
-
-    sums = _sum_over_features(c, x.cast("float64"), points.astype(np.float64), term)
-    return c.builder.sqrt(sums) if metric == "euclidean" else sums
-
-
-def _sum_over_features(c: Conversion, x: Value, points: Any, term: Callable[[Value, Any], Value]) -> Value:
-    """The sums of term(x[k], p[k]) over the features, in order, for each point p: (rows, points)."""
-    count, width = points.shape
-    at_once = max(1, _MOST_CELLS // width)
-    sums = [
-        c.builder.op("SumGroups", term(x.select(np.tile(np.arange(width), len(part))), part.ravel()), size=width)
-        for part in (points[first : first + at_once] for first in range(0, count, at_once))
-    ]
-    return c.builder.concat(sums)
+    return c.builder.distances(x, points, "additive_chi2").cast(x.dtype)
 
 
 def power(c: Conversion, x: Value, degree: Any) -> Value:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.block import Block
-from edgeml.converters.kernels import dense, distances, power
+from edgeml.converters.kernels import dense, power
 from edgeml.converters.pairs import one_vs_rest, pair_sums, votes
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
@@ -91,7 +91,7 @@ def _kernel(c: Conversion, est: Any, X: Block) -> Value:
         return x.select(est.support_)
     builder, points = c.builder, dense(est.support_vectors_)
     if est.kernel == "rbf":
-        return builder.exp(distances(c, x, points, "sqeuclidean") * float(-est._gamma))
+        return builder.exp(builder.distances(x, points, "sqeuclidean") * float(-est._gamma))
     products = builder.linear(x, points.T)
     if est.kernel == "linear":
         return products
