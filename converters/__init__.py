@@ -30,5 +30,6 @@ for _module in (
     "model_selection",
     "svm",
     "kernel_methods",
+    "gaussian_process",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -26,7 +26,7 @@ COUPLING_STEPS = 100
 
 def _infer_sum_groups(types: Types, attrs: Attrs) -> ValueType:
     x, size = types[0], attrs["size"]
-    require_dtype(x, "float64", "float32")
+    require_dtype(x, "float64", "float32", "int64")
     if size < 1 or x.width % size or not x.width:
         raise ProgramError(f"{x} does not fall into groups of {size} columns")
     return ValueType(x.dtype, x.width // size)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from edgeml.runtimes.kernels.encode import Encoder
 
 
-def sum_groups(name: str, rounded: Callable[[Any], Any]) -> None:
+def sum_groups(name: str, rounded: Callable[[Any], Any], view: str) -> None:
     """Register kernel ``name``. Words: result, its step, x, its steps, groups, columns of a group."""
 
-    @kernel(name, "words f n")
+    @kernel(name, f"words {view} n")
     def run(words: Any, f: Any, n: Any) -> None:
         o, o_step, a, a_step, a_row, groups, size = (
             words[0], words[1], words[2], words[3], words[4], words[5], words[6],
@@ -34,16 +34,17 @@ def sum_groups(name: str, rounded: Callable[[Any], Any]) -> None:
                     f[o + g * o_step + r] = rounded(f[o + g * o_step + r] + f[x + r * a_row])
 
 
-sum_groups("sum_groups", keep)
-sum_groups("sum_groups32", round32)
+sum_groups("sum_groups", keep, "f")
+sum_groups("sum_groups32", round32, "f")
+sum_groups("sum_groups_int", keep, "i")
+_SUMS = {"float64": "sum_groups", "float32": "sum_groups32", "int64": "sum_groups_int"}
 
 
 @encodes("SumGroups")
 def encode_sum_groups(e: Encoder, node: Node, value: int) -> None:
     x, size = e.register(node.inputs[0]), int(node.attrs["size"])
     out = e.allocate(value)
-    name = "sum_groups32" if x.dtype == "float32" else "sum_groups"
-    e.emit(name, out.offset, out.step, x.offset, x.step, x.row, x.width // size, size)
+    e.emit(_SUMS[x.dtype], out.offset, out.step, x.offset, x.step, x.row, x.width // size, size)
 
 
 @kernel("couple_pairs", "words f n", scalar=True)
