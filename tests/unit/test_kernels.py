@@ -19,6 +19,7 @@ from tests.kernel_tools import (
     random_trees,
     same_bits,
 )
+from tests.loops import LOOPS, SOLVES
 
 NUMBERS = (*FLOATS, "int64")
 
@@ -177,6 +178,11 @@ case(
     lambda b, x: b.op("Interp", x, xs=np.array([-np.inf, 0.0, np.inf]), ys=np.array([1.0, 2.0, 3.0])),
 )
 case("CheckFinite", ["int64"], [4], lambda b, x: b.check_finite(b.op("Cast", x, to="float64"), "step"))
+for _dtypes, _widths, _build in LOOPS:
+    case("Loop", _dtypes, _widths, _build)
+for _build in SOLVES:
+    case("Solve", ["float64"], [3], _build)
+case("Solve", ["float64"], [4], lambda b, x: b.solve(x, x.select([0, 3])))  # of any cells, most not positive definite
 case("Require", ["float64", "int64"], [2, 3], lambda b, x, y: b.require(x, b.op("Equal", y, y), "always"))
 
 
