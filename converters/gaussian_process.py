@@ -1,4 +1,4 @@
-"""Gaussian processes: the mean and the standard deviation of a regressor's prediction, the probabilities of a classifier.
+"""Gaussian processes: the mean of a regressor's prediction, the labels and probabilities of a classifier.
 
 In comes a fitted GaussianProcessRegressor or GaussianProcessClassifier; out goes what it predicts: covariances with the
 training rows (gaussian_process_kernels.py) times fitted coefficients.
@@ -94,9 +94,7 @@ def _probabilities(c: Conversion, est: Any, mean: Value, spread: Value) -> Value
     alpha = 1.0 / (2.0 * spread)
     arguments = mean * slopes * builder.sqrt(alpha / (alpha + slopes**2))
     integrals = (
-        builder.sqrt(math.pi / alpha)
-        * builder.op("Erf", arguments)
-        / (2.0 * builder.sqrt(spread * 2.0 * math.pi))
+        builder.sqrt(math.pi / alpha) * builder.op("Erf", arguments) / (2.0 * builder.sqrt(spread * 2.0 * math.pi))
     )
     second = builder.sum(integrals * weights) + float(0.5 * weights.sum())
     return builder.concat([1.0 - second, second])

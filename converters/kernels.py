@@ -100,7 +100,7 @@ def _unit_rows(c: Conversion, x: Value) -> Value:
 
 
 def _chi2(c: Conversion, est: Any, x: Value, points: Any) -> Value:
-    """The sums of (x - p)^2 / (x + p) over the features where x + p is not 0, in x's dtype; rows below 0 are refused."""
+    """Sums of (x - p)^2 / (x + p) over the features where x + p is not 0, in x's dtype; rows below 0 are refused."""
     message = f"{c.place(est)} compares rows by a chi-squared kernel, which has no negative values"
     x = c.builder.require(x, x >= np.zeros(1, dtype=x.dtype), message)
     return c.builder.distances(x, points, "additive_chi2").cast(x.dtype)

@@ -35,6 +35,7 @@ from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_distances,
+    onnx_iterate,
     onnx_ml_ops,
     onnx_pairs,
     onnx_quantised,

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeml.ir.ops_pairs import COUPLING_STEPS, COUPLING_TOLERANCE
-from edgeml.ir.program import Node
+from edgeml.ir.program import Node, Program
 from edgeml.targets.onnx_graph import Tensor, Writer, lowers
 from edgeml.targets.onnx_tensor_ops import sum_in_order
 
@@ -88,35 +88,27 @@ def _loop(
     widths: Sequence[int],
     go_on: Callable[..., ir.Value] | None = None,
 ) -> list[ir.Value]:
-    """``body`` repeated on values (rows, width), given the number of the repetition (1,), as long as ``go_on`` holds.
-
-    A value that lies outside may be read inside; arrays of some size have to be constants outside (Writer.stored may
-    put a Cast beside its first reader).
-    """
+    """``body`` repeated on values (rows, width), given the number of the repetition (1,), as long as ``go_on`` holds."""
     kinds = [v.type if v.type is not None else ir.TensorType(ir.DataType.DOUBLE) for v in first]
-    number = ir.Value(name=w.unique("number"), type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
-    before = ir.Value(name=w.unique("before"), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
-    inputs = [
-        ir.Value(name=w.unique("carried"), type=kind, shape=ir.Shape([None, width]))
-        for kind, width in zip(kinds, widths, strict=True)
-    ]
-    outer, w.nodes = w.nodes, []
-    results = body(w.op("Reshape", number, w.constant(np.array([1]))), *inputs)
-    after = w.op("Identity", before) if go_on is None else go_on(*results)
-    outputs = [after, *(w.op("Identity", value) for value in results)]
-    after.type, after.shape = ir.TensorType(ir.DataType.BOOL), ir.Shape([])
-    for value, kind, width in zip(outputs[1:], kinds, widths, strict=True):
-        value.type, value.shape = kind, ir.Shape([None, width])
-    graph = ir.Graph([number, before, *inputs], outputs, nodes=w.nodes, name=w.unique("repeated"))
-    w.nodes = outer
-    last = [ir.Value(name=w.unique("repeated"), type=kind) for kind in kinds]
-    w.nodes.append(
-        ir.node(
-            "Loop",
-            [w.constant(np.array(trips)), w.constant(np.array(True)), *first],
-            {"body": graph},
-            outputs=last,
-            version=w.opsets[""],
-        )
-    )
+    number, before = w.new(), w.new()
+    number.type, number.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])
+    before.type, before.shape = ir.TensorType(ir.DataType.BOOL), ir.Shape([])
+    carried = [_typed(w.new(), kind, width) for kind, width in zip(kinds, widths, strict=True)]
+    with w.body(Program((), (), {})) as nodes:
+        results = body(w.op("Reshape", number, np.array([1])), *carried)
+        after = w.op("Identity", before) if go_on is None else go_on(*results)
+        after.type, after.shape = ir.TensorType(ir.DataType.BOOL), ir.Shape([])
+        outputs = [
+            _typed(w.op("Identity", value), kind, width)
+            for value, kind, width in zip(results, kinds, widths, strict=True)
+        ]
+    graph = ir.Graph([number, before, *carried], [after, *outputs], nodes=nodes, name=w.unique("loop"))
+    last = [w.new() for _ in kinds]
+    inputs = [w.constant(np.int64(trips)), w.constant(np.bool_(True)), *first]
+    w.nodes.append(ir.node("Loop", inputs, {"body": graph}, outputs=last, version=w.opsets[""]))
     return last
+
+
+def _typed(value: ir.Value, kind: ir.TypeProtocol, width: int) -> ir.Value:
+    value.type, value.shape = kind, ir.Shape([None, width])
+    return value

@@ -1,4 +1,4 @@
-"""Kernels of one-against-one classifiers: sums over groups of columns, and probabilities of classes from those of pairs.
+"""Kernels of one-against-one classifiers: sums over groups of columns, probabilities of classes from those of pairs.
 
 They compute the bits of edgeml/ir/ops_pairs.py.
 """

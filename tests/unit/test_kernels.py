@@ -20,6 +20,7 @@ from tests.kernel_tools import (
     random_trees,
     same_bits,
 )
+from tests.loops import LOOPS, SOLVES
 
 NUMBERS = (*FLOATS, "int64")
 
@@ -193,6 +194,11 @@ for _d in (*NUMBERS, "bool"):
     case("TakeAlong", [_d, "float64"], [6, 6], lambda b, x, y: b.take_along(x, b.top_k(y, 4)))
     case("TakeAlong", ["float64"], [6], lambda b, y, d=_d: b.take_along(b.constant(row_of(d, 6, 1)), b.top_k(y, 4)))
 case("CheckFinite", ["int64"], [4], lambda b, x: b.check_finite(b.op("Cast", x, to="float64"), "step"))
+for _dtypes, _widths, _build in LOOPS:
+    case("Loop", _dtypes, _widths, _build)
+for _build in SOLVES:
+    case("Solve", ["float64"], [3], _build)
+case("Solve", ["float64"], [4], lambda b, x: b.solve(x, x.select([0, 3])))  # of any cells, most not positive definite
 case("Require", ["float64", "int64"], [2, 3], lambda b, x, y: b.require(x, b.op("Equal", y, y), "always"))
 
 
