@@ -22,7 +22,7 @@ from sklearn.tree import (
 )
 
 from edgeml.converters import to_program
-from edgeml.errors import NonFiniteError, UnsupportedParameterError
+from edgeml.errors import NonFiniteError
 from edgeml.ir import interpreter
 from edgeml.parity.leaves import leaf_program, sklearn_leaves
 from tests.oracle import assert_same, columns_of, schema_of
