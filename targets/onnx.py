@@ -34,6 +34,7 @@ from edgeml.ir.interpreter import needed
 from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
+    onnx_distances,
     onnx_ml_ops,
     onnx_quantised,
     onnx_rank,

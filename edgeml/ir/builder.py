@@ -293,6 +293,20 @@ class Builder:
     def one_hot(self, index: Value, width: int, dtype: str = "float64") -> Value:
         return self.op("OneHot", index, width=int(width), dtype=dtype)
 
+    def distances(self, x: Value, points: Any, metric: str, *, p: float = 2.0, weights: Any = None) -> Value:
+        """Distance of each row to each point (m, x.width), float64; see ops_distances.py for what is squared."""
+        points = np.ascontiguousarray(points, dtype=x.dtype)
+        weights = np.ones(x.width) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+        return self.op("Distances", x, points=points, metric=metric, p=float(p), weights=weights)
+
+    def top_k(self, x: Value, k: int) -> Value:
+        """Positions of a row's k smallest cells, smallest first, the leftmost of equals first."""
+        return self.op("TopK", x, k=int(k))
+
+    def take_along(self, x: Value, positions: Value) -> Value:
+        """The cells of each row at computed positions; of a constant, the same row for all."""
+        return self.op("TakeAlong", x, positions)
+
     def check_finite(self, x: Value, what: str, *, allow_nan: bool = False) -> Value:
         """x, refusing infinity (and NaN unless allowed) in the name of ``what``."""
         return self.op("CheckFinite", x, allow_nan=allow_nan, what=what)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeml.ir import Builder, interpreter
+from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_raw import NATIVE_ONLY
 from edgeml.targets.onnx import lower
@@ -70,6 +71,8 @@ def attributes(op, columns, rtol=0.0, **attrs):
 
 F4 = FLOATS[np.abs(FLOATS) != 1e308].astype(np.float32)
 BOOLS = np.array([True, False])
+POINTS = rows_of(np.array([0.0, 1.0, -0.5, 3.0, NAN]), 20, 9, seed=2)
+VARIANCES = rows_of(np.array([0.5, 1.0, 2.0, 0.25]), 20, 20, seed=3)
 ARITHMETIC = np.array([0.1, -0.2, 3.7, 1e10, -1e-10, 1e300])
 
 CASES = {
@@ -214,6 +217,44 @@ CASES = {
     "CheckFinite": [
         attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
         attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
+    ],
+    "Distances": [
+        Case(
+            {"x": rows_of(FLOATS if dtype == "float64" else F4, width)},
+            lambda b, x, m=metric, w=width: b.distances(
+                x, POINTS[:, :w], m, p=2.5, weights=VARIANCES[:w, :w] if m == MAHALANOBIS else VARIANCES[0, :w]
+            ),
+            1e-6 if metric in ("minkowski", MAHALANOBIS) else 0.0,
+            id=f"Distances-{metric}-{dtype}-{width}",
+        )
+        for metric in (*METRICS, MAHALANOBIS)
+        for dtype in ("float64", "float32")
+        for width in (2, 20)
+    ],
+    "TopK": [
+        Case({"x": rows_of(values, 40)}, lambda b, x, k=k: b.top_k(x, k), id=f"TopK-{values.dtype}-{k}")
+        for values in (FLOATS[FLOATS != INF], F4[F4 != INF])
+        for k in (1, 7, 40)
+    ],
+    "TakeAlong": [
+        *(
+            Case(
+                {"x": rows_of(values, 5), "y": rows_of(ARITHMETIC, 5)},
+                lambda b, x, y: b.take_along(x, b.top_k(y, 3)),
+                id=f"TakeAlong-{values.dtype}",
+            )
+            for values in (FLOATS, F4, INTS, BOOLS)
+        ),
+        Case(
+            {"y": rows_of(ARITHMETIC, 5)},
+            lambda b, y: b.take_along(b.constant([1.5, 2.5, -0.0, NAN, 7.0]), b.top_k(y, 3)),
+            id="TakeAlong-one-row",
+        ),
+        Case(
+            {"x": rows_of(INTS, 5)},
+            lambda b, x: b.take_along(x, b.top_k(b.constant([3.0, 1.0, 2.0, 0.0, 9.0]), 3)),
+            id="TakeAlong-one-row-of-positions",
+        ),
     ],
     "Require": [
         Case(
