@@ -178,13 +178,13 @@ def tree_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.RandomForestClassifier",
     "sklearn.ExtraTreesClassifier",
     ignores=_FOREST_GROWTH,
-    note="one output: predict_proba of several is a list of arrays",
+    note="several outputs too",
 )
 @converter(
     "sklearn.DecisionTreeClassifier",
     "sklearn.ExtraTreeClassifier",
     ignores=_TREE_GROWTH,
-    note="one output: predict_proba of several is a list of arrays",
+    note="several outputs too",
 )
 def tree_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Class fractions of the leaves added in the order of estimators_, divided by their number."""
@@ -201,13 +201,13 @@ def tree_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     proba = _mean(est, total)
     if est.n_outputs_ == 1:
         return {"predict": c.labels(c.builder.argmax(proba), est.classes_), "predict_proba": proba}
-    c.cannot_give(est, "predict_proba", "is a list of one array an output", "fit one classifier an output")
     stops = np.cumsum([0, *counts])
     parts = [proba.select(slice(a, b)) for a, b in pairwise(stops)]
     return {
         "predict": Block(
             *(c.labels(c.builder.argmax(part), classes) for part, classes in zip(parts, est.classes_, strict=True))
-        )
+        ),
+        "predict_proba": Block(*parts),
     }
 
 

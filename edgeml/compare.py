@@ -91,6 +91,13 @@ def overflowed(outputs: Mapping[str, Array], rows: int) -> Array:
     return bad
 
 
+def side_by_side(answer: Any) -> Array:
+    """What a method returned as one array: a list of arrays, one an output, is joined along the columns."""
+    if isinstance(answer, (list, tuple)):
+        return np.concatenate([np.asarray(part) for part in answer], axis=1)
+    return np.asarray(answer)
+
+
 def compare(
     expected: Array, actual: Array, method: str = "", measure: Measure = FLOAT64, tied: Array | None = None
 ) -> Difference:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, ties
+from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, side_by_side, ties
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
@@ -154,7 +154,7 @@ def judge(
 def _ask(model: Model, method: str, sample: Sample, rows: Array, measure: Measure) -> tuple[Array | None, Array]:
     """Answers about the rows within the engine's range, None for no row, and which these are, bool (rows,)."""
     found, within = run_in_range(
-        lambda at: {method: getattr(model, method)(sample.take(rows[at]))}, len(rows), measure.precision
+        lambda at: {method: side_by_side(getattr(model, method)(sample.take(rows[at])))}, len(rows), measure.precision
     )
     return found.get(method), within
 

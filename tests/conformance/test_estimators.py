@@ -1,7 +1,7 @@
 """Every variant of every estimator x engines: compile, load, and give scikit-learn's answers, all methods.
 
-Compiling judges each engine on the sample and on awkward rows; here the models are asked again, about rows that were not
-in the sample too. An engine that a variant skips must be refused with that very reason.
+Compiling judges each engine on the sample and on awkward rows; here the models are asked again, about rows that were
+not in the sample too. An engine that a variant skips must be refused with that very reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgeml
-from edgeml.compare import Measure, compare, usual_sizes
+from edgeml.compare import Measure, compare, side_by_side, usual_sizes
 from edgeml.parity.truth import ask, methods_of
 from edgeml.sample import read_sample
 from tests.conformance.estimators import variants
@@ -46,7 +46,7 @@ def _same(compiled, engine, sample, truth, allowed, bounds):
     single = engine == "tflite"
     measure = Measure("float32" if single else "float64", usual_sizes(truth.outputs))
     for method, expected in truth.outputs.items():
-        actual = getattr(compiled, method)(sample.rows)
+        actual = side_by_side(getattr(compiled, method)(sample.rows))
         assert actual.dtype == expected.dtype, (engine, method)
         assert actual.shape == expected.shape, (engine, method)
         difference = compare(expected, actual, method, measure)
