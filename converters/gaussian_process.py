@@ -93,8 +93,6 @@ def _probabilities(c: Conversion, est: Any, mean: Value, spread: Value) -> Value
     builder, slopes, weights = c.builder, LAMBDAS[:, 0], COEFS[:, 0]
     alpha = 1.0 / (2.0 * spread)
     arguments = mean * slopes * builder.sqrt(alpha / (alpha + slopes**2))
-    integrals = (
-        builder.sqrt(math.pi / alpha) * builder.op("Erf", arguments) / (2.0 * builder.sqrt(spread * 2.0 * math.pi))
-    )
+    integrals = builder.sqrt(math.pi / alpha) * builder.erf(arguments) / (2.0 * builder.sqrt(spread * 2.0 * math.pi))
     second = builder.sum(integrals * weights) + float(0.5 * weights.sum())
     return builder.concat([1.0 - second, second])

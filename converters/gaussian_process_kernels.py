@@ -128,7 +128,7 @@ def _matern(c: Conversion, est: Any, kernel: Any, x: Value, points: Any) -> Valu
     # Of a distance of 0 the product below would be NaN.
     scaled = math.sqrt(2 * nu) * builder.where(distance == 0.0, float(np.finfo(np.float64).eps), distance)
     factor = 2 ** (1.0 - nu) / math.gamma(nu)
-    return power(c, scaled, nu) * factor * builder.op("BesselK", scaled, order=nu)
+    return power(c, scaled, nu) * factor * builder.bessel_k(scaled, nu)
 
 
 def _rational_quadratic(c: Conversion, est: Any, kernel: Any, x: Value, points: Any) -> Value:
@@ -138,7 +138,7 @@ def _rational_quadratic(c: Conversion, est: Any, kernel: Any, x: Value, points: 
 
 def _exp_sine_squared(c: Conversion, est: Any, kernel: Any, x: Value, points: Any) -> Value:
     angle = float(np.pi / kernel.periodicity) * c.builder.sqrt(_squared(c, x, points))
-    wave = c.builder.op("Sin", angle) / float(kernel.length_scale)
+    wave = c.builder.sin(angle) / float(kernel.length_scale)
     return c.builder.exp(-2.0 * (wave * wave))
 
 

@@ -110,7 +110,7 @@ def power(c: Conversion, x: Value, degree: Any) -> Value:
     """``x ** degree``: by products where the degree is a small whole number."""
     if float(degree).is_integer() and 0 <= degree <= _MOST_PRODUCTS:
         return _by_products(x.cast("float64"), int(degree)).cast(x.dtype)
-    return c.builder.binary("Pow", x, np.asarray([degree], dtype=x.dtype))
+    return c.builder.pow(x, np.asarray([degree], dtype=x.dtype))
 
 
 def _by_products(x: Value, times: int) -> Value:

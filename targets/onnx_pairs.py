@@ -88,7 +88,7 @@ def _loop(
     widths: Sequence[int],
     go_on: Callable[..., ir.Value] | None = None,
 ) -> list[ir.Value]:
-    """``body`` repeated on values (rows, width), given the number of the repetition (1,), as long as ``go_on`` holds."""
+    """``body`` repeated on values (rows, width), given the number of the round (1,), as long as ``go_on`` holds."""
     kinds = [v.type if v.type is not None else ir.TensorType(ir.DataType.DOUBLE) for v in first]
     number, before = w.new(), w.new()
     number.type, number.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])

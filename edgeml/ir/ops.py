@@ -13,6 +13,7 @@ from edgeml.ir import (
     ops_pairs,
     ops_quantised,
     ops_raw,
+    ops_special,
     ops_tensor,
 )
 from edgeml.ir.table import OPS, Op
@@ -26,5 +27,6 @@ __all__ = [
     "ops_pairs",
     "ops_quantised",
     "ops_raw",
+    "ops_special",
     "ops_tensor",
 ]

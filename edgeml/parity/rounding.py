@@ -28,11 +28,23 @@ ROUND_AT_WILL = frozenset(
         "Interp",
         "ReduceSum",
         "OnnxGraph",
-        "Distances",
-        "SumGroups",
-        "CouplePairs",
-        "Loop",
-        "Solve",
+        {
+            "Distances",
+            "SumGroups",
+            "CouplePairs",
+            "Loop",
+            "Solve",
+            "Log1p",
+            "Expm1",
+            "Sin",
+            "Cos",
+            "Erf",
+            "NormalQuantile",
+            "Digamma",
+            "LogGamma",
+            "BesselK",
+            "Pow",
+        },
     }
 )
 

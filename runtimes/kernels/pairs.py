@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeml.ir.ops_pairs import COUPLING_STEPS, COUPLING_TOLERANCE
 from edgeml.runtimes.kernels.registry import encodes, kernel
 from edgeml.runtimes.kernels.scalar import keep, round32
@@ -47,14 +49,17 @@ def encode_sum_groups(e: Encoder, node: Node, value: int) -> None:
     e.emit(_SUMS[x.dtype], out.offset, out.step, x.offset, x.step, x.row, x.width // size, size)
 
 
-@kernel("couple_pairs", "words f n", scalar=True)
-def couple_pairs(words: Any, f: Any, n: Any) -> None:
-    """Words: result, its step, x, its steps, classes, most steps, room for a matrix and two rows of classes."""
+@kernel("couple_pairs", "words f cf n", scalar=True)
+def couple_pairs(words: Any, f: Any, cf: Any, n: Any) -> None:
+    """Words: result, its step, x, its steps, classes, most steps, room for a matrix and two rows of classes, and
+    the error at which to stop.
+    """
     o, o_step, a, a_step, a_row, k, most, q = (
         words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
     )  # fmt: skip
     p = q + k * k
     qp = p + k
+    near = cf[words[8]]
     for r in range(n):
         # Above the diagonal x, below it 1 - x: the shares that a class has against each of the others.
         at = a + r * a_row
@@ -89,7 +94,7 @@ def couple_pairs(words: Any, f: Any, n: Any) -> None:
                 own = abs(f[qp + t] - pqp)
                 if own > error:
                     error = own
-            if error < COUPLING_TOLERANCE / k:
+            if error < near:
                 break
             for t in range(k):
                 own = f[q + t * k + t]
@@ -108,4 +113,5 @@ def couple_pairs(words: Any, f: Any, n: Any) -> None:
 def encode_couple_pairs(e: Encoder, node: Node, value: int) -> None:
     x, k = e.register(node.inputs[0]), int(node.attrs["classes"])
     out, room = e.allocate(value), e.cells_of(k * k + 2 * k)
-    e.emit("couple_pairs", out.offset, out.step, x.offset, x.step, x.row, k, max(COUPLING_STEPS, k), room)
+    near = e.constants(value, "near", lambda: np.array([COUPLING_TOLERANCE / k]))
+    e.emit("couple_pairs", out.offset, out.step, x.offset, x.step, x.row, k, max(COUPLING_STEPS, k), room, near)
