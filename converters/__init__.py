@@ -28,5 +28,10 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "bagging",
+    "adaboost",
+    "multiclass",
+    "multioutput",
+    "semi_supervised",
 ):
     import_module(f"edgeml.converters.{_module}")
