@@ -33,5 +33,8 @@ for _module in (
     "multiclass",
     "multioutput",
     "semi_supervised",
+    "svm",
+    "kernel_methods",
+    "gaussian_process",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -35,9 +35,12 @@ from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_distances,
+    onnx_iterate,
     onnx_ml_ops,
+    onnx_pairs,
     onnx_quantised,
     onnx_rank,
+    onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
 )

@@ -7,7 +7,7 @@ Python number takes the value's dtype. Every converter and pass that adds operat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,6 +114,10 @@ class Value:
         return self.builder.op("Select", self, indices=positions).held_as(self.numpy)
 
 
+# What a loop repeats: from the state and what is given to the next state, and whether to go on (bool, width 1).
+Body = Callable[..., tuple[Value, Value]]
+
+
 class Builder:
     """Collects inputs, nodes and outputs of one program."""
 
@@ -173,6 +177,8 @@ class Builder:
         types = [v.type for v in inputs]
         if (op.arity is not None and len(inputs) != op.arity) or not set(attrs) == set(op.attrs):
             raise ProgramError(f"{name} takes {op.arity} inputs and attributes {sorted(op.attrs)}")
+        if any(v.builder is not self for v in inputs):
+            raise ProgramError(f"{self.origin or 'program'}: {name} is given a value of another program")
         try:
             result = op.infer(types, attrs)
         except ProgramError as error:
@@ -261,6 +267,50 @@ class Builder:
     def softmax(self, x: Value) -> Value:
         return self.op("Softmax", x)
 
+    def pow(self, x: Any, y: Any) -> Value:
+        """numpy.power of floats; at least one of the two is a value."""
+        return self.binary("Pow", x, y)
+
+    def log1p(self, x: Value) -> Value:
+        return self.op("Log1p", x)
+
+    def expm1(self, x: Value) -> Value:
+        return self.op("Expm1", x)
+
+    def sin(self, x: Value) -> Value:
+        return self.op("Sin", x)
+
+    def cos(self, x: Value) -> Value:
+        return self.op("Cos", x)
+
+    def erf(self, x: Value) -> Value:
+        return self.op("Erf", x)
+
+    def normal_quantile(self, x: Value) -> Value:
+        """scipy.special.ndtri."""
+        return self.op("NormalQuantile", x)
+
+    def digamma(self, x: Value) -> Value:
+        return self.op("Digamma", x)
+
+    def log_gamma(self, x: Value) -> Value:
+        """scipy.special.gammaln."""
+        return self.op("LogGamma", x)
+
+    def bessel_k(self, x: Value, order: float) -> Value:
+        """scipy.special.kv(order, x)."""
+        return self.op("BesselK", x, order=float(order))
+
+    def floor(self, x: Value) -> Value:
+        return self.op("Floor", x)
+
+    def round(self, x: Value) -> Value:
+        """To the nearest integer, of two the even one, as numpy.round."""
+        return self.op("Round", x)
+
+    def sign(self, x: Value) -> Value:
+        return self.op("Sign", x)
+
     def sum(self, x: Value) -> Value:
         """Sum along the row, width 1."""
         return self.op("ReduceSum", x)
@@ -315,6 +365,23 @@ class Builder:
     def take_along(self, x: Value, positions: Value) -> Value:
         """The cells of each row at computed positions; of a constant, the same row for all."""
         return self.op("TakeAlong", x, positions)
+
+    def solve(self, matrix: Value, right: Value) -> Value:
+        """Solution of a symmetric positive definite system a row; matrix (k * k,) row by row, right (k,)."""
+        return self.op("Solve", matrix, right)
+
+    def loop(self, state: Value, given: Sequence[Value], most: int, body: Body) -> Value:
+        """``state`` after at most ``most`` rounds of ``state, more = body(state, *given)``, per row while ``more``.
+
+        ``body`` is called once, with values of a program of its own: it reads nothing else but arrays and numbers.
+        """
+        inner = Builder()
+        values = [inner.input(f"x{at}", v.dtype, v.width) for at, v in enumerate((state, *given))]
+        with inner.at(self.origin):
+            after, more = body(*values)
+        inner.output("state", [after], "matrix", after.dtype)
+        inner.output("more", [more], "vector", "bool")
+        return self.op("Loop", state, *given, body=inner.finish(), most=int(most))
 
     def check_finite(self, x: Value, what: str, *, allow_nan: bool = False) -> Value:
         """x, refusing infinity (and NaN unless allowed) in the name of ``what``."""

@@ -18,7 +18,7 @@ Dtype = Literal["float64", "float32", "int64", "bool", "string"]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32", "int64", "bool", "string")
 
 # A cell of a string value is a str, or one of scikit-learn's two kinds of missing: None and NaN.
-Attr = Any  # int | float | str | bool | numpy.ndarray | tuple[str | float | None, ...]; spec.py checks which
+Attr = Any  # int | float | str | bool | numpy.ndarray | tuple[str | float | None, ...] | Program; see spec.py
 Form = Literal["vector", "matrix", "list"]
 
 
@@ -113,4 +113,10 @@ def attr_key(value: Attr) -> object:
         return ("float", np.float64(value).tobytes())
     if isinstance(value, tuple):
         return tuple(attr_key(item) for item in value)
+    if isinstance(value, Program):
+        nodes = tuple(
+            (node.op, node.inputs, node.type, tuple((k, attr_key(v)) for k, v in sorted(node.attrs.items())))
+            for node in value.nodes
+        )
+        return ("program", value.inputs, nodes, tuple(value.outputs.values()))
     return (type(value).__name__, value)

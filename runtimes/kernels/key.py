@@ -31,7 +31,9 @@ _LINUX_NAMES = {
 
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
-    return [*sorted(FOLDER.glob("*.py")), Path(elementary.__file__), Path(metrics.__file__)]
+    formulas = Path(elementary.__file__)
+    others = sorted(formulas.parent.glob("elementary_*.py"))
+    return [*sorted(FOLDER.glob("*.py")), formulas, *others, Path(metrics.__file__)]
 
 
 def identity() -> str:
