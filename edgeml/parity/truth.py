@@ -75,7 +75,13 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
             f"{type(pipeline).__name__}.{method} returns a list of {len(result)} arrays",
             "compile one estimator an output: a method that returns several arrays is not supported",
         )
-    return np.asarray(result)
+    answer = np.asarray(result)
+    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            "drop rows before the pipeline: a model has one answer for each row",
+        )
+    return answer
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
