@@ -95,7 +95,13 @@ class Traced:
 
     Inside a loop over rows there is no axis of rows: a row has the shape (columns,), a cell (). ``given`` marks the
     function's own argument, ``view`` what shares its memory with another array: neither is written to.
+
+    In a function that is translated, ``plain`` marks a number of Python's own, whose division by zero raises, and
+    ``mixed`` one that is whole in one case and a float in another.
     """
+
+    plain = False
+    mixed = False
 
     def __init__(
         self, trace: Trace, value: Value, shape: Shape, *, given: bool = False, view: bool = False

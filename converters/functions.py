@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeml.converters.block import Block, BlockForm
 from edgeml.converters.function_arrays import Refused, Rows, Trace, Traced
+from edgeml.converters.function_source import translatable, translate
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import Value
@@ -42,9 +43,17 @@ def apply(
 
     Raises UnsupportedParameterError with what the function does that no program can, and what to write instead.
     """
-    trace = Trace(c.builder)
+    given = dict(options or {})
+    mark = c.builder.mark()
     try:
-        return _result(trace, _called(trace, function, argument(trace, X), dict(options or {})), X)
+        try:
+            return _recorded(Trace(c.builder), function, X, given)
+        except Refused:
+            if not translatable(function):
+                raise
+            c.builder.back_to(mark)
+            trace = Trace(c.builder)
+            return _result(trace, translate(trace, function, argument(trace, X), given), X)
     except Refused as refusal:
         raise UnsupportedParameterError(
             f"step {c.builder.origin or 'pipeline'}: {type(est).__name__}({parameter}={name_of(function)!r}) "
@@ -99,24 +108,20 @@ class SparseArgument:
         )
 
 
-def _called(trace: Trace, function: Any, X: Any, options: dict[str, Any]) -> Any:
-    """The function's answer, by a call where that can be recorded, else by its source."""
-    from edgeml.converters.function_source import translate, translatable
-
-    target = translatable(function)
-    if target is None:
-        try:
-            result = function(X, **options)
-        except Refused:
-            raise
-        except Exception as error:
-            raise trace.refusal or trace.refuse(
-                f"{type(error).__name__}: {error}", "call it with functions of the documented vocabulary (README)"
-            ) from None
-        if trace.refusal is not None:
-            raise trace.refusal
-        return result
-    return translate(trace, target, X, options)
+def _recorded(trace: Trace, function: Any, X: Block, options: dict[str, Any]) -> Block:
+    """The function's answer by a call of it. Raises Refused when that cannot be recorded."""
+    stand_in = argument(trace, X)
+    try:
+        answer = function(stand_in, **options)
+    except Refused:
+        raise
+    except Exception as error:  # a user's function may raise anything, about a stand-in above all
+        raise trace.refusal or trace.refuse(
+            f"{type(error).__name__}: {error}", "call it with functions of the documented vocabulary (README)"
+        ) from None
+    if trace.refusal is not None:
+        raise trace.refusal
+    return _result(trace, answer, X)
 
 
 def _result(trace: Trace, answer: Any, X: Block) -> Block:
