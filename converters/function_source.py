@@ -98,6 +98,10 @@ class Interpreter:
     # --- calls
     def call(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], mode: str, path: Any = True) -> Any:
         """What a user's function returns. Raises Refused where there is no source, or it cannot be translated."""
+        from edgeml.converters.function_expressions import Closure
+
+        if isinstance(function, Closure):
+            return function.run(args, kwargs, path)
         plain = plain_function(function)
         source = source_of(plain)
         if source is None:
@@ -341,6 +345,8 @@ class Interpreter:
                 outer[name] = self.expressions.gathered(value[0])
             elif name in assigned:
                 outer[name] = Unknown(f"{name} is that of the last row")
+            elif name in outer and isinstance(value, Traced) and value.row_axis is not None:
+                outer[name] = value  # written to, row by row
         frame.names = outer
         return True
 
