@@ -36,5 +36,6 @@ for _module in (
     "svm",
     "kernel_methods",
     "gaussian_process",
+    "functions",
 ):
     import_module(f"edgeml.converters.{_module}")

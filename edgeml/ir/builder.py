@@ -185,6 +185,14 @@ class Builder:
             raise ProgramError(f"{self.origin or 'program'}: {name}: {error.cause}") from None
         return self.append(Node(name, tuple(v.id for v in inputs), result, attrs, self.origin))
 
+    def mark(self) -> int:
+        """Where the program stands, for ``back_to``."""
+        return len(self._nodes)
+
+    def back_to(self, mark: int) -> None:
+        """Drop all nodes since ``mark``: what was built in an attempt that failed."""
+        del self._nodes[mark:]
+
     def append(self, node: Node) -> Value:
         """Append a node that is known to be legal (a pass copying nodes)."""
         self._nodes.append(node)
