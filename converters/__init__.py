@@ -28,8 +28,14 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "bagging",
+    "adaboost",
+    "multiclass",
+    "multioutput",
+    "semi_supervised",
     "svm",
     "kernel_methods",
     "gaussian_process",
+    "functions",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -185,10 +185,27 @@ class Builder:
             raise ProgramError(f"{self.origin or 'program'}: {name}: {error.cause}") from None
         return self.append(Node(name, tuple(v.id for v in inputs), result, attrs, self.origin))
 
+    def mark(self) -> int:
+        """Where the program stands, for ``back_to``."""
+        return len(self._nodes)
+
+    def back_to(self, mark: int) -> None:
+        """Drop all nodes since ``mark``: what was built in an attempt that failed."""
+        del self._nodes[mark:]
+
     def append(self, node: Node) -> Value:
         """Append a node that is known to be legal (a pass copying nodes)."""
         self._nodes.append(node)
         return Value(self, len(self._inputs) + len(self._nodes) - 1, node.type)
+
+    def node_of(self, value: Value) -> Node | None:
+        """The node that computes a value, None for an input."""
+        return None if value.id < len(self._inputs) else self._nodes[value.id - len(self._inputs)]
+
+    def value(self, id: int) -> Value:
+        """The value of an id, an operand of some node."""
+        n = len(self._inputs)
+        return Value(self, id, self._inputs[id].type if id < n else self._nodes[id - n].type)
 
     def constant(self, value: Any, dtype: str | None = None) -> Value:
         """A row that is the same for every input row: a number, a sequence of numbers, or a tuple of string cells."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.compare import compare, side_by_side
-from edgeml.errors import SampleError
+from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 
@@ -69,7 +69,13 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     result = getattr(pipeline, method)(rows)
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
-    return side_by_side(result)
+    answer = side_by_side(result)
+    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            "drop rows before the pipeline: a model has one answer for each row",
+        )
+    return answer
 
 
 def widths(pipeline: Any, method: str, rows: Any) -> list[int] | None:
@@ -96,6 +102,8 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
         nonlocal reason
         try:
             answers = {m: call(pipeline, m, sample.take(indices)) for m in methods}
+        except UnsupportedEstimatorError:
+            raise
         except SklearnNotFitted:
             raise not_fitted(pipeline) from None
         except Exception as error:  # whatever scikit-learn refuses a row with, it is a refusal
