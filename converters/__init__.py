@@ -29,5 +29,14 @@ for _module in (
     "ensembles",
     "model_selection",
     "refused",
+    "bagging",
+    "adaboost",
+    "multiclass",
+    "multioutput",
+    "semi_supervised",
+    "svm",
+    "kernel_methods",
+    "gaussian_process",
+    "functions",
 ):
     import_module(f"edgeml.converters.{_module}")

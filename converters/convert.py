@@ -56,8 +56,7 @@ def to_program(
 def _values(c: Conversion, pipeline: Any, outputs: Outputs, method: str) -> list[Value]:
     if method == "predict_log_proba" and method not in outputs and "predict_proba" in outputs:
         proba = outputs["predict_proba"]
-        assert isinstance(proba, Value)
-        return [c.builder.log(proba)]
+        return [c.builder.log(p) for p in ([proba] if isinstance(proba, Value) else proba.values)]
     if method not in outputs and method in c.refusals:
         raise c.refusals[method]
     if method not in outputs:

@@ -26,7 +26,8 @@ from edgeml.converters.block import Block
 from edgeml.errors import NotFittedError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import Builder, Value
 
-# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value.
+# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value; of several outputs
+# `predict` is a Block of one column an output, and a method that gives a list of arrays a Block of one value an array.
 Outputs = Mapping[str, "Value | Block"]
 Convert = Callable[["Conversion", Any, Block], Outputs]
 

@@ -58,7 +58,13 @@ class NativeEngine:
         coded = read_program(bundle, PROGRAM, ARRAYS)
         for method, facts in bundle.manifest["methods"].items():
             output = coded.program.outputs.get(method)
-            if output is None or (output.form, output.dtype) != (facts["form"], facts["dtype"]):
+            if (
+                output is None
+                or (output.form, output.dtype) != (facts["form"], facts["dtype"])
+                or (
+                    output.form == "list" and [coded.program.type_of(v).width for v in output.values] != facts["widths"]
+                )
+            ):
                 raise ManifestError(f"{PROGRAM}: method {method} is not what the manifest says", "compile it again")
         return cls(coded, bundle.schema, threads)
 

@@ -18,7 +18,7 @@ from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
 from edgeml.parity.metrics import check_targets
-from edgeml.parity.truth import ask, call, methods_of, quiet
+from edgeml.parity.truth import ask, call, methods_of, quiet, widths
 from edgeml.passes import optimise, simplify
 from edgeml.sample import Sample, check_has_fit, numpy_dtypes, read_sample
 from edgeml.schema import Schema
@@ -46,11 +46,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Converted:
-    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row."""
+    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row.
+
+    ``widths`` has, for each method that returns a list of arrays, the columns of each.
+    """
 
     programs: Programs
     returns: dict[str, tuple[Form, str]]
     left_out: dict[str, str]
+    widths: dict[str, list[int]]
     about: About
 
 
@@ -72,7 +76,7 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
             f"{type(pipeline).__name__} has no method for new rows (predict, transform, …)",
             "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
         )
-    returns, left_out = _returns(pipeline, source.part, methods)
+    returns, left_out, lists = _returns(pipeline, source.part, methods)
     sparse = isinstance(sample.rows, SparseRows)
     plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample), sparse=sparse))
     programs = Programs(folded=optimise(plain), plain=plain)
@@ -85,7 +89,7 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
         part=Sample(source.part.rows, schema),
         profiled=Sample(source.profiled.rows, schema),
     )
-    return marked, Converted(programs, returns, left_out, About(name, version, schema))
+    return marked, Converted(programs, returns, left_out, lists, About(name, version, schema))
 
 
 def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
@@ -97,8 +101,9 @@ def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
 
 def _returns(
     pipeline: Any, sample: Sample, methods: Sequence[str]
-) -> tuple[dict[str, tuple[Form, str]], dict[str, str]]:
-    """Form and dtype of what each method returns, from scikit-learn's own answers; and the methods left out, why.
+) -> tuple[dict[str, tuple[Form, str]], dict[str, str], dict[str, list[int]]]:
+    """Form and dtype of what each method returns, from scikit-learn's own answers; the methods left out, why; and the
+    widths of lists.
 
     A method that scikit-learn itself fails at for every row (PCA.score_samples of a singular covariance) is left out.
     Raises SampleError when no method answers.
@@ -106,14 +111,16 @@ def _returns(
     head = Sample(sample.take(np.arange(min(len(sample), 200))), sample.schema)
     result: dict[str, tuple[Form, str]] = {}
     left_out: dict[str, str] = {}
+    lists: dict[str, list[int]] = {}
     failure: SampleError | None = None
     for method in methods:
         try:
-            answer = ask(pipeline, head, [method]).outputs[method]
+            truth = ask(pipeline, head, [method])
         except SampleError as error:
             failure = failure or error
             left_out[method] = error.cause
             continue
+        answer = truth.outputs[method]
         if answer.ndim not in (1, 2):
             raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
@@ -125,11 +132,15 @@ def _returns(
         if dtype.kind == "U":
             # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
-        result[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if dtype.kind == "O" else dtype.str)
+        found = widths(pipeline, method, head.take(truth.answered[:1]))
+        if found is not None:
+            lists[method] = found
+        form: Form = "list" if found is not None else "vector" if answer.ndim == 1 else "matrix"
+        result[method] = (form, "O" if dtype.kind == "O" else dtype.str)
     if not result:
         assert failure is not None
         raise failure
-    return result, left_out
+    return result, left_out, lists
 
 
 def _ignores_more_columns(pipeline: Any, sample: Sample, methods: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import compare
+from edgeml.compare import compare, side_by_side
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
@@ -66,17 +66,24 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as a dense array. Raises UnsupportedEstimatorError for a list
-    of arrays, which no Output expresses."""
+    """What one method returns, as one dense array: of a list of arrays, one an output, all columns side by side."""
     result = getattr(pipeline, method)(as_given(rows))
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
-    if isinstance(result, (list, tuple)):
+    answer = side_by_side(result)
+    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
-            f"{type(pipeline).__name__}.{method} returns a list of {len(result)} arrays",
-            "compile one estimator an output: a method that returns several arrays is not supported",
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            "drop rows before the pipeline: a model has one answer for each row",
         )
-    return np.asarray(result)
+    return answer
+
+
+def widths(pipeline: Any, method: str, rows: Any) -> list[int] | None:
+    """Columns of each array where a method returns a list of them, None for one array."""
+    with quiet():
+        result = getattr(pipeline, method)(as_given(rows))
+    return [part.shape[1] for part in result] if isinstance(result, (list, tuple)) else None
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
