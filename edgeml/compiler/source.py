@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters import to_program
+from edgeml.converters.answering import random_methods
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
@@ -44,7 +45,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Converted:
-    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row."""
+    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row,
+    or another one every time.
+    """
 
     programs: Programs
     returns: dict[str, tuple[Form, str]]
@@ -71,6 +74,7 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
             "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
         )
     returns, left_out = _returns(pipeline, source.part, methods)
+    left_out |= random_methods(pipeline)
     plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
     programs = Programs(folded=optimise(plain), plain=plain)
     schema = _mark_used(sample, plain)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.compare import compare
+from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
@@ -59,14 +60,23 @@ def quiet() -> Iterator[None]:
 
 
 def methods_of(pipeline: Any) -> tuple[str, ...]:
-    """The methods for new rows that the pipeline has."""
+    """The methods for new rows that the pipeline has, without those that answer differently every time."""
     with quiet():
-        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)))
+        random = random_methods(pipeline)
+        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)) and m not in random)
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as a dense array. Raises UnsupportedEstimatorError for a list
-    of arrays, which no Output expresses."""
+    """What one method returns, as a dense array: about each row alone where an estimator's answer is one about the
+    batch. Raises UnsupportedEstimatorError for a list of arrays, which no Output expresses."""
+    count = len(rows)
+    if count > 1 and answers_alone(pipeline):
+        parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
+        return np.concatenate([_call(pipeline, method, part) for part in parts])
+    return _call(pipeline, method, rows)
+
+
+def _call(pipeline: Any, method: str, rows: Any) -> Array:
     result = getattr(pipeline, method)(rows)
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
