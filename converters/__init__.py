@@ -29,5 +29,9 @@ for _module in (
     "ensembles",
     "model_selection",
     "factorisation",
+    "sparse_coding",
+    "cross_decomposition",
+    "covariance",
+    "iterative_imputing",
 ):
     import_module(f"edgeml.converters.{_module}")

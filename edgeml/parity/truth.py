@@ -72,8 +72,19 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
         parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
-        return np.concatenate([_call(pipeline, method, part) for part in parts])
+        return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
     return _call(pipeline, method, rows)
+
+
+def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
+    """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
+    wide = any(answer.ndim > 1 for answer in answers)
+    return np.concatenate(
+        [
+            a.reshape(count, -1) if wide and a.ndim == 1 else a
+            for a, count in zip(answers, counts, strict=True)
+        ]
+    )
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -138,7 +149,8 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             "pass raw training rows, as they were before fit, without the target",
         )
     order = np.argsort(np.concatenate(answered))
-    return Truth({m: np.concatenate(p)[order] for m, p in pieces.items()}, refused, reason)
+    counts = [len(indices) for indices in answered]
+    return Truth({m: _joined(p, counts)[order] for m, p in pieces.items()}, refused, reason)
 
 
 def _suspects(sample: Sample) -> Array:
