@@ -38,5 +38,10 @@ for _module in (
     "kernel_methods",
     "gaussian_process",
     "functions",
+    "factorisation",
+    "sparse_coding",
+    "cross_decomposition",
+    "covariance",
+    "iterative_imputing",
 ):
     import_module(f"edgeml.converters.{_module}")

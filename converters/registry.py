@@ -34,28 +34,42 @@ Convert = Callable[["Conversion", Any, Block], Outputs]
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters."""
+    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer to
+    a batch depends on the whole batch, ``random`` names methods that draw random numbers: see answering.py.
+    """
 
     key: str
     convert: Convert
     honours: frozenset[str]
     ignores: frozenset[str]
     note: str
+    alone: bool = False
+    random: frozenset[str] = frozenset()
 
 
 CONVERTERS: dict[str, Converter] = {}
 
 
 def converter(
-    *keys: str, honours: Iterable[str] = (), ignores: Iterable[str] = (), note: str = ""
+    *keys: str,
+    honours: Iterable[str] = (),
+    ignores: Iterable[str] = (),
+    note: str = "",
+    alone: bool = False,
+    random: Iterable[str] = (),
 ) -> Callable[[Convert], Convert]:
-    """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table."""
+    """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table.
+
+    ``alone``: the truth about a row is scikit-learn's answer to a batch of that row alone. ``random``: methods without
+    a truth.
+    """
 
     def register(convert: Convert) -> Convert:
         for key in keys:
             if key in CONVERTERS:
                 raise ValueError(f"two converters for {key}")
-            CONVERTERS[key] = Converter(key, convert, frozenset(honours), frozenset(ignores), note)
+            known = frozenset(honours), frozenset(ignores)
+            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random))
         return convert
 
     return register

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeml.compare import compare
 from edgeml.converters import to_program
+from edgeml.converters.answering import random_methods
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
@@ -46,7 +47,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Converted:
-    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row.
+    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row,
+    or another one every time.
 
     ``widths`` has, for each method that returns a list of arrays, the columns of each.
     """
@@ -77,6 +79,7 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
             "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
         )
     returns, left_out, lists = _returns(pipeline, source.part, methods)
+    left_out |= random_methods(pipeline)
     sparse = isinstance(sample.rows, SparseRows)
     plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample), sparse=sparse))
     programs = Programs(folded=optimise(plain), plain=plain)
