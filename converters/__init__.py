@@ -28,5 +28,10 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "isotonic",
+    "naive_bayes",
+    "discriminant",
+    "mixture",
+    "dummy",
 ):
     import_module(f"edgeml.converters.{_module}")
