@@ -112,8 +112,9 @@ def _returns(
         if answer.ndim not in (1, 2):
             raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
-        if dtype.kind == "U":
-            # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
+        if dtype.kind == "U" and (answer != answer[:1]).any():
+            # The width NumPy gives a batch's labels follows classes_, not the rows at hand. A DummyClassifier, whose
+            # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
         result[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if dtype.kind == "O" else dtype.str)
     if not result:

@@ -29,7 +29,7 @@ VARIANTS = (
             of="LinearDiscriminantAnalysis"),
     variant(QuadraticDiscriminantAnalysis(), iris_names),
     variant(QuadraticDiscriminantAnalysis(), two_names),
-    variant(QuadraticDiscriminantAnalysis(), float32),
+    variant(QuadraticDiscriminantAnalysis(), float32, bound=1e-4),  # scikit-learn's own float32, one row or many
     variant(QuadraticDiscriminantAnalysis(), one_number),
     variant(QuadraticDiscriminantAnalysis(reg_param=0.3), scaled),
     variant(QuadraticDiscriminantAnalysis(priors=[0.2, 0.3, 0.5], store_covariance=True), iris),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -11,17 +10,12 @@ from tests.conformance.estimators.data import iris_names, missing, number, one_c
 from tests.conformance.estimators.naive_bayes import one_class, whole_numbers
 from tests.conformance.estimators.table import variant
 
-
-def two_labels():
-    """Two labels a row."""
-    X, y = two_classes()
-    return X, np.stack([y, y > 1], axis=1)
-
+_STRINGS = "predict returns strings or objects, and TFLite has only numbers"
 
 VARIANTS = (
-    variant(DummyClassifier(), iris_names),
+    variant(DummyClassifier(), iris_names, tflite=_STRINGS),
     variant(DummyClassifier(strategy="most_frequent"), two_classes),
-    variant(DummyClassifier(strategy="constant", constant="virginica"), iris_names),
+    variant(DummyClassifier(strategy="constant", constant="virginica"), iris_names, tflite=_STRINGS),
     variant(DummyClassifier(strategy="constant", constant=2), two_classes),
     variant(DummyClassifier(), whole_numbers),
     variant(DummyClassifier(), one_class),
