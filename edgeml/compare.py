@@ -111,8 +111,7 @@ def compare(
     Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability p, for its logarithm what
     follows from that, ``max(|expected|, 1) * max(1, 0.1 / p)``, and ``max(|expected|, usual size of the column)`` for
     all others; logarithms below that of float32's smallest number are all one. So are those of float32 probabilities
-    below 2^-25, whatever the engine. Rows that are ``tied``, bool (rows,),
-    count as ties where their labels differ.
+    below 2^-25, whatever the engine. Rows that are ``tied``, bool (rows,), count as ties where their labels differ.
 
     NaN equals NaN and an infinity equals itself; any other pair with one of them has an infinite error.
     Raises ProgramError when the shapes differ.

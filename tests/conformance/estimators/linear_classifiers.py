@@ -74,7 +74,7 @@ def _sgd(**parameters):
 _LARGE_SCORES = "tflite engine, sample: predict_proba"
 
 # What is left of a sum in float32 that is close to zero, in whichever order it is added.
-_SINGLE = 1e-4
+_SINGLE = 1e-3
 
 VARIANTS = (
     variant(LogisticRegression(), two_names),
