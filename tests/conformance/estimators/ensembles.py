@@ -66,6 +66,12 @@ _SCORED = [("line", LogisticRegression()), ("margin", LinearSVC(random_state=0))
 _REGRESSORS = [("tree", DecisionTreeRegressor(max_depth=3, random_state=0)), ("line", LinearRegression())]
 _FOREST = RandomForestClassifier(n_estimators=3, max_depth=3, random_state=0)
 
+# Probabilities of 1e-20 and less, passed on as numbers.
+_SHARES = "tflite engine, sample: transform"
+
+# A start of 0 or 1, moved by 2e-16.
+_CERTAIN = "rows are beyond the range of float32"
+
 VARIANTS = (
     *(variant(_boosted(), data) for data in (iris, iris_names, two_names, true_or_false, odd_numbers, float32)),
     variant(_boosted(loss="exponential"), two_names),
@@ -73,8 +79,9 @@ VARIANTS = (
     variant(_boosted(init="zero"), true_or_false),
     variant(_boosted(init=DummyClassifier(strategy="most_frequent")), two_names),
     variant(_boosted(init=LogisticRegression()), iris),
-    variant(_boosted(init=LogisticRegression()), two_names),
-    variant(_boosted(init=GaussianNB(), loss="exponential"), two_names),
+    variant(_boosted(init=DecisionTreeClassifier(max_depth=2, random_state=0), loss="exponential"), two_names,
+            tflite=_CERTAIN),
+    variant(_boosted(init=DecisionTreeClassifier(max_depth=2, random_state=0)), true_or_false, tflite=_CERTAIN),
     variant(_boosted(learning_rate=0.5, subsample=0.7, max_features="sqrt"), iris),
     variant(_boosted(criterion="squared_error", max_leaf_nodes=4, ccp_alpha=0.01), iris),
     variant(_boosted(warm_start=True, n_iter_no_change=2), two_names),
@@ -83,7 +90,7 @@ VARIANTS = (
     variant(_boosted_number(loss="huber", alpha=0.6, learning_rate=0.7), number),
     variant(_boosted_number(init="zero"), number),
     variant(_boosted_number(init=DummyRegressor(strategy="median")), number),
-    variant(_boosted_number(init=LinearRegression()), number),
+    variant(_boosted_number(init=DecisionTreeRegressor(max_depth=2, random_state=0)), number),
     variant(_boosted_number(subsample=0.5, max_features=2, ccp_alpha=0.01), number),
     *(variant(_hist(), data) for data in (iris, iris_names, two_names, true_or_false, odd_numbers, float32, missing)),
     variant(_hist(categorical_features=[1]), coded),
@@ -102,18 +109,18 @@ VARIANTS = (
     variant(_hist_number(monotonic_cst=[0, 1, 0, -1], warm_start=True), number),
     variant(VotingClassifier(_CLASSIFIERS), iris_names),
     variant(VotingClassifier(_CLASSIFIERS, weights=[1, 3]), two_names),
-    variant(VotingClassifier(_CLASSIFIERS, voting="soft"), iris_names),
+    variant(VotingClassifier(_CLASSIFIERS, voting="soft"), iris_names, tflite=_SHARES),
     variant(VotingClassifier(_CLASSIFIERS, voting="soft", weights=[0.3, 0.7]), true_or_false),
-    variant(VotingClassifier([*_CLASSIFIERS, ("none", "drop")], voting="soft"), odd_numbers),
+    variant(VotingClassifier([*_CLASSIFIERS, ("none", "drop")], voting="soft"), odd_numbers, tflite=_SHARES),
     variant(VotingRegressor(_REGRESSORS), number),
     variant(VotingRegressor(_REGRESSORS, weights=[2, 1]), number),
     variant(VotingRegressor([*_REGRESSORS, ("none", "drop")]), one_column),
-    variant(StackingClassifier(_SCORED, cv=3), iris_names),
+    variant(StackingClassifier(_SCORED, cv=3), iris_names, tflite=_SHARES),
     variant(StackingClassifier(_SCORED, cv=3), two_names),
     variant(StackingClassifier(_SCORED, cv=3, stack_method="predict", passthrough=True), odd_numbers),
     variant(StackingClassifier(_CLASSIFIERS, cv=3, stack_method="predict_proba"), true_or_false),
-    variant(StackingClassifier(_CLASSIFIERS, _FOREST, cv=3, passthrough=True), iris),
-    variant(StackingClassifier(_SCORED, SGDClassifier(random_state=0), cv=3), iris),
+    variant(StackingClassifier(_CLASSIFIERS, _FOREST, cv=3, passthrough=True), iris, tflite=_SHARES),
+    variant(StackingClassifier(_SCORED, SGDClassifier(random_state=0), cv=3), iris, tflite=_SHARES),
     variant(StackingRegressor(_REGRESSORS, cv=3), number),
     variant(StackingRegressor(_REGRESSORS, Ridge(), cv=3, passthrough=True), number),
     variant(StackingRegressor([*_REGRESSORS, ("none", "drop")], DecisionTreeRegressor(max_depth=3, random_state=0), cv=3),
