@@ -43,5 +43,10 @@ for _module in (
     "cross_decomposition",
     "covariance",
     "iterative_imputing",
+    "isotonic",
+    "naive_bayes",
+    "discriminant",
+    "mixture",
+    "dummy",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -132,8 +132,9 @@ def _returns(
                 f"{method} returns {dtype}, dates as they came, which a model cannot return",
                 "encode or scale dates in the pipeline, or leave them out of its result",
             )
-        if dtype.kind == "U":
-            # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
+        if dtype.kind == "U" and (answer != answer[:1]).any():
+            # The width NumPy gives a batch's labels follows classes_, not the rows at hand. A DummyClassifier, whose
+            # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
         found = widths(pipeline, method, head.take(truth.answered[:1]))
         if found is not None:
