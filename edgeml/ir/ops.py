@@ -5,7 +5,7 @@ The entries are declared where their meaning is written: the tensor vocabulary i
 artifact in ``ops_raw.py``, special functions in ``ops_special.py``. Importing this module fills the table.
 """
 
-from edgeml.ir import ops_ml, ops_quantised, ops_raw, ops_special, ops_tensor
+from edgeml.ir import ops_ml, ops_quantised, ops_raw, ops_remainder, ops_special, ops_tensor
 from edgeml.ir.table import OPS, Op
 
-__all__ = ["OPS", "Op", "ops_ml", "ops_quantised", "ops_raw", "ops_special", "ops_tensor"]
+__all__ = ["OPS", "Op", "ops_ml", "ops_quantised", "ops_raw", "ops_remainder", "ops_special", "ops_tensor"]
