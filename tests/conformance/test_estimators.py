@@ -11,7 +11,7 @@ import pytest
 
 import edgeml
 from edgeml.compare import Measure, compare, side_by_side, ties, usual_sizes
-from edgeml.parity.truth import ask, call, methods_of, quiet
+from edgeml.parity.truth import ask, methods_of
 from edgeml.sample import read_sample
 from tests.conformance.estimators import variants
 
