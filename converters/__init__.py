@@ -28,5 +28,8 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "preprocessing",
+    "splines",
+    "kernel_approximation",
 ):
     import_module(f"edgeml.converters.{_module}")
