@@ -49,5 +49,8 @@ for _module in (
     "discriminant",
     "mixture",
     "dummy",
+    "preprocessing",
+    "splines",
+    "kernel_approximation",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -149,6 +149,7 @@ CASES = {
             (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
         )
     ],
+    "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
     "BesselK": [
         attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
         for order in (0.0, 0.5, -1.0, 2.7)
