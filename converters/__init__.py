@@ -29,5 +29,9 @@ for _module in (
     "ensembles",
     "model_selection",
     "neighbors",
+    "distance_models",
+    "cluster_more",
+    "manifold",
+    "knn_imputing",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -87,7 +87,7 @@ def measured(
         ranks = b.distances(x, points, metric, weights=_scatter(c, est, metric, params))
         return Measured(_rounded(ranks, single), b.sqrt, _square)
     if metric == "nan_euclidean":
-        return Measured(b.distances(x, points, metric), b.sqrt, _square)
+        return Measured(nan_euclidean(c, x, points), b.sqrt, _square)
     if metric in _BOOLEAN and brute:
         x, points = (x == 0.0).cast("float64"), (points == 0.0).astype(np.float64)
         x, points = 1.0 - x, 1.0 - points
@@ -116,6 +116,18 @@ def expanded(c: Conversion, x: Value, points: Any) -> Value:
         c.builder.linear(wide, -2.0 * points.T) + c.builder.sum(wide * wide) + np.einsum("ij,ij->i", points, points)
     )
     return c.builder.maximum(squared, 0.0)
+
+
+def nan_euclidean(c: Conversion, x: Value, points: Any) -> Value:
+    """Squared nan_euclidean_distances: over the columns both have, scaled up to all; NaN where there is none."""
+    b, wide, points = c.builder, x.cast("float64"), points.astype(np.float64)
+    lost, missing = np.isnan(points), b.is_nan(wide)
+    wide, points = b.where(missing, 0.0, wide), np.where(lost, 0.0, points)
+    gone, squares = missing.cast("float64"), points * points
+    squared = expanded(c, wide, points) - b.linear(wide * wide, lost.T.astype(np.float64)) - b.linear(gone, squares.T)
+    shared = b.linear(1.0 - gone, (~lost).T.astype(np.float64))
+    scaled = b.maximum(squared, 0.0) / b.maximum(shared, 1.0) * float(x.width)
+    return b.where(shared == 0.0, float("nan"), scaled)
 
 
 def _scatter(c: Conversion, est: Any, metric: str, params: Mapping[str, Any]) -> Any:
@@ -168,12 +180,19 @@ def nearest(c: Conversion, est: Any, X: Block, k: int) -> Neighbors:
     b, found = c.builder, of_neighbors(c, est, X)
     if est._tree is not None:
         order = _visits(c, est, X)
-        positions = b.take_along(order, b.heap_k(b.take_along(found.ranks, order), k))
+        ranks = b.take_along(found.ranks, order)
+        first = b.heap_k(ranks, k)
+        # A place of the heap that no finite distance has taken names row 0.
+        taken = b.take_along(ranks, first) <= float(np.finfo(np.float64).max)
+        positions = b.where(taken, b.take_along(order, first), b.constant(np.array([0])))
     elif _by_heap(est, X):
         positions = b.heap_k(found.ranks, k)
     else:
         positions = b.top_k(found.ranks, k)
-    return Neighbors(positions, found.distance(b.take_along(found.ranks, positions)))
+    ranks = b.take_along(found.ranks, positions)
+    # The heap of brute force starts from the largest float64, which is left where all distances overflow.
+    ranks = b.minimum(ranks, float(np.finfo(np.float64).max)) if est._tree is None else ranks
+    return Neighbors(positions, found.distance(ranks))
 
 
 def _by_heap(est: Any, X: Block) -> bool:
@@ -187,7 +206,7 @@ def _by_heap(est: Any, X: Block) -> bool:
 def _visits(c: Conversion, est: Any, X: Block) -> Value:
     """The order in which the tree's search comes to the training rows, of which the first of equals stay."""
     b = c.builder
-    data, points, nodes, bounds = (np.asarray(part) for part in est._tree.get_arrays())
+    _, points, nodes, bounds = (np.asarray(part) for part in est._tree.get_arrays())
     leaves = nodes[len(nodes) // 2 :]
     starts = np.append(leaves["idx_start"], leaves["idx_end"][-1]).astype(np.int64)
     points = points.astype(np.int64)

@@ -105,7 +105,7 @@ def k_neighbors_transformer(c: Conversion, est: Any, X: Block) -> Outputs:
     total: Value | None = None
     for j in range(found.positions.width):
         hit = b.one_hot(found.positions.select(j), est.n_samples_fit_)
-        hit = hit * found.distances.select(j) if est.mode == "distance" else hit
+        hit = b.where(hit > 0.0, found.distances.select(j), 0.0) if est.mode == "distance" else hit
         total = hit if total is None else total + hit
     assert total is not None
     return {"transform": Block(total, form="sparse")}

@@ -88,16 +88,6 @@ def _unequal(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w:
     return a + choose(x == y, 0.0, 1.0), b
 
 
-def _present(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
-    known = d == d
-    return a + choose(known, d * d, 0.0), b + choose(known, 1.0, 0.0)
-
-
-def _rescaled(choose: Any, a: Any, b: Any, k: Any) -> Any:
-    """Squared, scaled up to all k columns; NaN (0 / 0) where the two points share none."""
-    return a / b * k
-
-
 def _both_or_one(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
     """How often both are true, and how often one of the two."""
     none, other = x == 0.0, y == 0.0
@@ -129,7 +119,7 @@ def _kulsinski(choose: Any, a: Any, b: Any, k: Any) -> Any:
 
 
 # ``below`` and its kin are by how much x falls short of y, for the boxes of a k-d tree. ``minkowski`` is without its
-# root, ``seuclidean``, ``mahalanobis`` and ``nan_euclidean`` are squared. Mahalanobis
+# root, ``seuclidean`` and ``mahalanobis`` are squared. Mahalanobis
 # distances need a matrix and stand beside this table.
 METRICS = {
     "sqeuclidean": Metric(_square, _first),
@@ -144,7 +134,6 @@ METRICS = {
     "braycurtis": Metric(_shares, _ratio_or_zero),
     "additive_chi2": Metric(_additive_chi2, _first),
     "hamming": Metric(_unequal, _mean),
-    "nan_euclidean": Metric(_present, _rescaled),
     "jaccard": Metric(_both_or_one, _jaccard),
     "dice": Metric(_both_or_one, _dice),
     "rogerstanimoto": Metric(_both_or_one, _rogers_tanimoto),
