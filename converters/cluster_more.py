@@ -96,9 +96,7 @@ def feature_agglomeration(c: Conversion, est: Any, X: Block) -> Outputs:
     x = numeric(c, est, X)
     pool = _POOLS.get(getattr(est.pooling_func, "__name__", "")) if _is_numpy(est.pooling_func) else None
     if pool is None:
-        raise c.refuse(
-            est, "pooling_func", est.pooling_func, f"pool with one of NumPy's {', '.join(sorted(_POOLS))}"
-        )
+        raise c.refuse(est, "pooling_func", est.pooling_func, f"pool with one of NumPy's {', '.join(sorted(_POOLS))}")
     groups = [x.select(np.flatnonzero(est.labels_ == label)) for label in np.unique(est.labels_)]
     return {"transform": Block(c.builder.concat([pool(c, group) for group in groups]))}
 

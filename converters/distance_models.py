@@ -81,8 +81,15 @@ def kernel_density(c: Conversion, est: Any, X: Block) -> Outputs:
         raise c.refuse(est, "metric", est.metric, "name one of scikit-learn's metrics; a function stays in Python")
     x = X.matrix(c, est).cast("float64")
     data, weights = np.asarray(est.tree_.data), est.tree_.sample_weight
-    found = measured(c, est, x, data, "euclidean" if est.metric == "minkowski" and not est.metric_params else est.metric,
-                     est.metric_params or {}, brute=False)
+    found = measured(
+        c,
+        est,
+        x,
+        data,
+        "euclidean" if est.metric == "minkowski" and not est.metric_params else est.metric,
+        est.metric_params or {},
+        brute=False,
+    )
     logs = _log_kernel(c, est, found.distance(found.ranks))
     if weights is not None:
         with np.errstate(divide="ignore"):  # a weight of 0 counts nothing

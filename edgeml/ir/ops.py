@@ -1,13 +1,22 @@
 """Every op, one table: ``OPS`` maps a name to its arity, attributes, typing rule and NumPy meaning.
 
 The entries are declared where their meaning is written: the tensor vocabulary in ``ops_tensor.py``, the ML level in
-``ops_ml.py``, fixed points and the nearest of them in ``ops_distances.py``
-and ``ops_search.py``, what a quantiser puts in its place in
-``ops_quantised.py``, what stands over raw columns in the native artifact in ``ops_raw.py``. Importing this module
-fills the table.
+``ops_ml.py``, fixed points and the nearest of them in ``ops_distances.py`` and ``ops_search.py``, special functions in
+``ops_special.py``, what a quantiser puts in its place in ``ops_quantised.py``, what stands over raw columns in the
+native artifact in ``ops_raw.py``. Importing this module fills the table.
 """
 
-from edgeml.ir import ops_distances, ops_ml, ops_quantised, ops_raw, ops_search, ops_tensor
+from edgeml.ir import ops_distances, ops_ml, ops_quantised, ops_raw, ops_search, ops_special, ops_tensor
 from edgeml.ir.table import OPS, Op
 
-__all__ = ["OPS", "Op", "ops_distances", "ops_ml", "ops_quantised", "ops_raw", "ops_search", "ops_tensor"]
+__all__ = [
+    "OPS",
+    "Op",
+    "ops_distances",
+    "ops_ml",
+    "ops_quantised",
+    "ops_raw",
+    "ops_search",
+    "ops_special",
+    "ops_tensor",
+]

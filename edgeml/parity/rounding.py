@@ -27,6 +27,16 @@ ROUND_AT_WILL = frozenset(
         "ReduceSum",
         "OnnxGraph",
         "Distances",
+        "Log1p",
+        "Expm1",
+        "Sin",
+        "Cos",
+        "Erf",
+        "NormalQuantile",
+        "Digamma",
+        "LogGamma",
+        "BesselK",
+        "Pow",
     }
 )
 

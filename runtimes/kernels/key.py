@@ -31,7 +31,9 @@ _LINUX_NAMES = {
 
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
-    return [*sorted(FOLDER.glob("*.py")), Path(elementary.__file__), Path(metrics.__file__)]
+    formulas = Path(elementary.__file__)
+    more = [*sorted(formulas.parent.glob("elementary_*.py")), Path(metrics.__file__)]
+    return [*sorted(FOLDER.glob("*.py")), formulas, *more]
 
 
 def identity() -> str:
