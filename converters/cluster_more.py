@@ -13,15 +13,10 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.cluster import distances_to
-from edgeml.converters.nearest import expanded
+from edgeml.converters.nearest import nearest_point
 from edgeml.converters.products import numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
-
-
-def _nearest(c: Conversion, x: Value, points: Any) -> Value:
-    """pairwise_distances_argmin: position of the nearest point, the first of equals."""
-    return c.builder.argmin(expanded(c, x, np.asarray(points)))
 
 
 @converter(
@@ -57,7 +52,7 @@ def birch(c: Conversion, est: Any, X: Block) -> Outputs:
     centers = est.subcluster_centers_
     labels = np.asarray(est.subcluster_labels_, dtype=np.int64)
     return {
-        "predict": c.builder.take(_nearest(c, x, centers), labels),
+        "predict": c.builder.take(nearest_point(c, x, centers), labels),
         "transform": Block(distances_to(c, x if x.dtype == "float32" else x.cast("float64"), centers)),
     }
 
@@ -80,7 +75,7 @@ def nearest_center(c: Conversion, est: Any, X: Block) -> Outputs:
     x = numeric(c, est, X)
     if len(est.cluster_centers_) == 0:
         return {"predict": c.builder.constant(np.array([-1], np.int64))}
-    return {"predict": _nearest(c, x, est.cluster_centers_)}
+    return {"predict": nearest_point(c, x, est.cluster_centers_)}
 
 
 @converter(
@@ -114,7 +109,7 @@ def _median(c: Conversion, x: Value) -> Value:
     """The middle one in order, or the mean of the middle two; whole numbers become float64."""
     b, half = c.builder, x.width // 2
     x = x if x.dtype == "float32" else x.cast("float64")
-    middle = b.take_along(x, b.top_k(x, half + 1))
+    middle = b.take_along(x, b.heap_k(x.cast("float64"), half + 1))
     if x.width % 2:
         return middle.select(half)
     return (middle.select(half - 1) + middle.select(half)) / 2.0

@@ -27,7 +27,7 @@ def nearest_centroid(c: Conversion, est: Any, X: Block) -> Outputs:
     if even:
         # The centroids are float64, so that scikit-learn measures float32 rows in float64 too.
         ranks = measured(c, est, x.cast("float64"), est.centroids_, est.metric, {}, brute=True).ranks
-        outputs["predict"] = c.labels(b.argmin(ranks), est.classes_)
+        outputs["predict"] = c.labels(b.heap_k(ranks, 1), est.classes_)
     elif scores is not None:
         outputs["predict"] = c.labels(b.argmax(scores), est.classes_)
     if est.metric == "euclidean" and scores is not None:
@@ -70,7 +70,7 @@ def neighborhood_components(c: Conversion, est: Any, X: Block) -> Outputs:
     ignores=("algorithm", "breadth_first", "leaf_size"),
 )
 def kernel_density(c: Conversion, est: Any, X: Block) -> Outputs:
-    """log of the sum of kernels over all training rows, as log-sum-exp; the tolerances only let scikit-learn stop early."""
+    """log of the sum of kernels over all training rows; with a tolerance scikit-learn stops before it has them all."""
     b = c.builder
     for name in ("atol", "rtol"):
         if getattr(est, name):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.block import Block
-from edgeml.converters.nearest import expanded, nearest, of_neighbors
+from edgeml.converters.nearest import expanded, nearest, numpy_sum, of_neighbors
 from edgeml.converters.products import numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
@@ -41,8 +41,8 @@ def isomap(c: Conversion, est: Any, X: Block) -> Outputs:
         shortest = b.minimum(shortest, way)
     single = X.dtype == "float32"
     shortest = shortest.cast("float32") if single else shortest
-    gram = (-0.5 * (shortest * shortest)).cast("float64")
-    return {"transform": Block(_precomputed_pca(c, est.kernel_pca_, gram).cast("float32" if single else "float64"))}
+    gram = b.check_finite(-0.5 * (shortest * shortest), c.place(est))
+    return {"transform": Block(_precomputed_pca(c, est.kernel_pca_, gram).cast(gram.dtype))}
 
 
 def _ways_within(c: Conversion, est: Any, X: Block, paths: Any) -> list[Value]:
@@ -61,11 +61,14 @@ def _precomputed_pca(c: Conversion, pca: Any, gram: Value) -> Value:
     """KernelPCA(kernel="precomputed").transform."""
     center = pca._centerer
     rows = np.asarray(center.K_fit_rows_, dtype=np.float64)
-    centered = gram - rows - c.builder.sum(gram) / float(len(rows)) + float(center.K_fit_all_)
+    mean = numpy_sum(gram) / float(len(rows))
+    # Each step is rounded to the dtype of the rows, in place of the one before.
+    centered = (gram.cast("float64") - rows).cast(gram.dtype) - mean
+    centered = (centered.cast("float64") + float(center.K_fit_all_)).cast(gram.dtype).cast("float64")
     used = np.flatnonzero(pca.eigenvalues_)
     vectors = np.zeros_like(pca.eigenvectors_)
     vectors[:, used] = pca.eigenvectors_[:, used] / np.sqrt(pca.eigenvalues_[used])
-    return c.builder.linear(centered, vectors)
+    return c.builder.linear(centered, vectors.astype(np.float64))
 
 
 @converter(
@@ -82,7 +85,7 @@ def locally_linear_embedding(c: Conversion, est: Any, X: Block) -> Outputs:
     near = nearest(c, est.nbrs_, X, k).positions
     sides = [b.take(near.select(j), points) - x for j in range(k)]
     gram = [[b.sum(sides[i] * sides[j]) for j in range(i + 1)] for i in range(k)]
-    trace = b.sum(b.concat([gram[i][i] for i in range(k)]))
+    trace = b.check_finite(b.sum(b.concat([gram[i][i] for i in range(k)])), c.place(est))
     ridge = b.where(trace > 0.0, float(est.reg) * trace, float(est.reg))
     for i in range(k):
         gram[i][i] = gram[i][i] + ridge
@@ -95,7 +98,7 @@ def locally_linear_embedding(c: Conversion, est: Any, X: Block) -> Outputs:
 
 
 def _solve_ones(c: Conversion, gram: list[list[Value]]) -> list[Value]:
-    """x of gram @ x == 1 for a positive definite matrix, of which the lower triangle is given, by Cholesky's factors."""
+    """x of gram @ x == 1 for a positive definite matrix, its lower triangle given, by Cholesky's factors."""
     b, k = c.builder, len(gram)
     columns: list[Value] = []  # column j of the factor, from the diagonal down
     for j in range(k):
@@ -129,8 +132,9 @@ def label_propagation(c: Conversion, est: Any, X: Block) -> Outputs:
     b, shares = c.builder, np.asarray(est.label_distributions_, dtype=np.float64)
     if est.kernel == "rbf":
         x = numeric(c, est, X)
-        near = b.exp(-float(est.gamma) * expanded(c, x, np.asarray(est.X_)))
-        total = b.linear(near, shares)
+        single = x.dtype == "float32" and est.X_.dtype == np.float32
+        squared = expanded(c, x, np.asarray(est.X_)).cast("float32" if single else "float64")
+        total = b.linear(b.exp(squared * -float(est.gamma)).cast("float64"), shares)
     elif est.kernel == "knn":
         found = nearest(c, est.nn_fit, X, est.nn_fit.n_neighbors).positions
         total = b.take(found.select(0), shares)

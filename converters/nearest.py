@@ -25,6 +25,7 @@ _BOOLEAN = ("jaccard", "dice", "rogerstanimoto", "russellrao", "sokalsneath", "y
 _AS_IS = ("manhattan", "chebyshev", "canberra", "braycurtis", "hamming", *_BOOLEAN[:-1])
 
 
+_LARGEST = float(np.finfo(np.float64).max)
 # How far a row is from a box, by the metric of a k-d tree; of other exponents the order is that of the squares.
 DISTANCES_OF_BOXES = {
     "manhattan": "below", "l1": "below", "cityblock": "below", "chebyshev": "most_below", "infinity": "most_below",
@@ -91,6 +92,8 @@ def measured(
     if metric in _BOOLEAN and brute:
         x, points = (x == 0.0).cast("float64"), (points == 0.0).astype(np.float64)
         x, points = 1.0 - x, 1.0 - points
+    if metric == "haversine":
+        return Measured(_haversine(x, points), _arc, lambda r: float(np.sin(0.5 * r) ** 2))
     if metric == "yule":
         return Measured(_yule(x, points), _same, _same)
     if metric in ("cosine", "correlation"):
@@ -116,6 +119,11 @@ def expanded(c: Conversion, x: Value, points: Any) -> Value:
         c.builder.linear(wide, -2.0 * points.T) + c.builder.sum(wide * wide) + np.einsum("ij,ij->i", points, points)
     )
     return c.builder.maximum(squared, 0.0)
+
+
+def nearest_point(c: Conversion, x: Value, points: Any) -> Value:
+    """pairwise_distances_argmin: position of the nearest point, the first of equals, or where all overflow."""
+    return c.builder.heap_k(expanded(c, x, np.asarray(points)), 1)
 
 
 def nan_euclidean(c: Conversion, x: Value, points: Any) -> Value:
@@ -152,6 +160,24 @@ def _yule(x: Value, points: Any) -> Value:
     return b.where(half == 0.0, 0.0, 2.0 * half / b.where(half == 0.0, 1.0, total))
 
 
+def _haversine(x: Value, points: Any) -> Value:
+    """Squared sine of half the angle between two places, each (latitude, longitude) in radians."""
+    b, latitude, longitude = x.builder, points[:, 0], points[:, 1]
+    north, east = b.sin(0.5 * (x.select(0) - latitude)), b.sin(0.5 * (x.select(1) - longitude))
+    return north * north + b.cos(x.select(0)) * np.cos(latitude) * east * east
+
+
+def _arc(squared: Value) -> Value:
+    """2 asin(sqrt(squared)): by Newton's steps below a half, where sin is steep, from the complement above."""
+    b = squared.builder
+    large = squared > 0.25
+    sine = b.sqrt(b.where(large, (1.0 - b.sqrt(b.minimum(squared, 1.0))) / 2.0, squared))
+    angle = sine + sine * sine * sine / 6.0
+    for _ in range(3):
+        angle = angle - (b.sin(angle) - sine) / b.cos(angle)
+    return 2.0 * b.where(large, np.pi / 2.0 - 2.0 * angle, angle)
+
+
 def _cosine(x: Value, points: Any, *, centred: bool) -> Value:
     """1 - cosine similarity; of correlations, of rows less their mean."""
     b, points = x.builder, points.copy()
@@ -183,7 +209,7 @@ def nearest(c: Conversion, est: Any, X: Block, k: int) -> Neighbors:
         ranks = b.take_along(found.ranks, order)
         first = b.heap_k(ranks, k)
         # A place of the heap that no finite distance has taken names row 0.
-        taken = b.take_along(ranks, first) <= float(np.finfo(np.float64).max)
+        taken = b.take_along(ranks, first) <= _LARGEST
         positions = b.where(taken, b.take_along(order, first), b.constant(np.array([0])))
     elif _by_heap(est, X):
         positions = b.heap_k(found.ranks, k)
@@ -191,7 +217,7 @@ def nearest(c: Conversion, est: Any, X: Block, k: int) -> Neighbors:
         positions = b.top_k(found.ranks, k)
     ranks = b.take_along(found.ranks, positions)
     # The heap of brute force starts from the largest float64, which is left where all distances overflow.
-    ranks = b.minimum(ranks, float(np.finfo(np.float64).max)) if est._tree is None else ranks
+    ranks = b.minimum(ranks, _LARGEST) if est._tree is None else ranks
     return Neighbors(positions, found.distance(ranks))
 
 
@@ -224,6 +250,25 @@ def _visits(c: Conversion, est: Any, X: Block) -> Value:
         least = b.maximum(found.distance(found.ranks) - nodes["radius"], 0.0)
         least = least * least if est.effective_metric_ in ("euclidean", "l2") else least
     return b.op("VisitOrder", least, points=points, starts=starts)
+
+
+def numpy_sum(x: Value) -> Value:
+    """np.sum along the row, in NumPy's order: eight running sums in blocks of at most 128 columns, added in pairs."""
+    width = x.width
+    if width < 8:
+        return x.builder.sum(x)
+    if width > 128:
+        half = width // 2 - width // 2 % 8
+        return numpy_sum(x.select(slice(0, half))) + numpy_sum(x.select(slice(half, None)))
+    sums = x.select(slice(0, 8))
+    for start in range(8, width - width % 8, 8):
+        sums = sums + x.select(slice(start, start + 8))
+    pairs = sums.select([0, 2, 4, 6]) + sums.select([1, 3, 5, 7])
+    pairs = pairs.select([0, 2]) + pairs.select([1, 3])
+    total = pairs.select(0) + pairs.select(1)
+    for at in range(width - width % 8, width):
+        total = total + x.select(at)
+    return total
 
 
 def inverse_weights(c: Conversion, distances: Value, among: Value | None = None) -> Value:

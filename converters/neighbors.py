@@ -59,6 +59,9 @@ def k_neighbors_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     uniform = _uniform(c, est)
     found = nearest(c, est, X, est.n_neighbors)
     weights = None if uniform else inverse_weights(c, found.distances)
+    if weights is not None:
+        message = f"{c.place(est)} finds all neighbours infinitely far, which scikit-learn refuses too"
+        weights = b.require(weights, b.max(weights) > 0.0, message)
     votes = []
     for codes, classes in _targets(est):
         near = b.take_along(b.constant(codes.astype(np.int64)), found.positions)

@@ -1,7 +1,8 @@
 """Ops that find the k nearest as scikit-learn's search does, where points of equal distance compete for the last place.
 
 ``VisitOrder`` is the order in which a k-d or ball tree comes to its points, ``HeapK`` what a heap of k places keeps of
-cells that are pushed one after the other. Which of equals stays depends on both; converters/nearest.py puts them together.
+cells that are pushed one after the other. Which of equals stays depends on both: see
+converters/nearest.py.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def _infer_heap_k(types: Types, attrs: Attrs) -> ValueType:
 
 @op("HeapK", 1, _infer_heap_k, {"k": "int"})
 def heap_k(x: Array, k: int) -> Array:
-    """Positions of k of a row's smallest cells, smallest first, of equals the leftmost first: those a max-heap of k
-    places, at first infinity at position 0, holds in the end. A cell enters from the left on where it is below the root.
+    """Positions of k of a row's smallest cells, smallest first, of equals the leftmost first: those that a max-heap of
+    k places, at first infinity at position 0, holds in the end. From left to right a cell enters
+    if it is below the root.
     """
     rows = np.arange(x.shape[0])
     held = np.full((x.shape[0], k), np.inf)
@@ -74,8 +76,8 @@ def _infer_visit_order(types: Types, attrs: Attrs) -> ValueType:
 @op("VisitOrder", 1, _infer_visit_order, {"points": "array", "starts": "array"})
 def visit_order(x: Array, points: Array, starts: Array) -> Array:
     """Points in the order in which a search goes through a full binary tree, (rows, points): x (rows, nodes) are
-    bounds, node 0 the root, 2 i + 1 and 2 i + 2 the children of i; of two children the left comes first unless its bound
-    is larger. Leaf i, from the left, has the points[starts[i]:starts[i + 1]].
+    bounds, node 0 the root, 2 i + 1 and 2 i + 2 the children of i; of two the left comes first unless its bound is
+    larger. Leaf i, from the left, has the points[starts[i]:starts[i + 1]].
     """
     leaves = len(starts) - 1
     nodes = np.zeros((x.shape[0], 1), dtype=np.int64)

@@ -26,7 +26,6 @@ ROUND_AT_WILL = frozenset(
         "Interp",
         "ReduceSum",
         "OnnxGraph",
-        "Distances",
         "Log1p",
         "Expm1",
         "Sin",

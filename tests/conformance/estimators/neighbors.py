@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.neighbors import (
+    KernelDensity,
     KNeighborsClassifier,
     KNeighborsRegressor,
     KNeighborsTransformer,
     LocalOutlierFactor,
+    NearestCentroid,
+    NeighborhoodComponentsAnalysis,
     RadiusNeighborsClassifier,
     RadiusNeighborsRegressor,
     RadiusNeighborsTransformer,
@@ -55,6 +58,13 @@ def yes_or_no() -> Any:
     """Twelve columns of 0 and 1, every row another."""
     rng = np.random.default_rng(13)
     return (rng.random((80, 12)) < 0.5).astype(float), rng.integers(0, 2, 80)
+
+
+def places() -> Any:
+    """Latitudes and longitudes in radians, and a number at each."""
+    rng = np.random.default_rng(15)
+    X = np.stack([rng.uniform(-1.5, 1.5, 70), rng.uniform(-3, 3, 70)], axis=1)
+    return X, rng.normal(size=70)
 
 
 def square() -> Any:
@@ -127,6 +137,9 @@ VARIANTS = (
     variant(RadiusNeighborsRegressor(radius=2.5, weights="distance"), clouds_of_numbers),
     variant(RadiusNeighborsRegressor(radius=0.5), two_numbers),
     variant(RadiusNeighborsRegressor(radius=4.0, algorithm="brute", metric="canberra"), clouds_of_numbers),
+    variant(KNeighborsRegressor(4, metric="haversine", weights="distance"), places),
+    variant(RadiusNeighborsRegressor(radius=0.7, metric="haversine", algorithm="brute"), places),
+    variant(KNeighborsTransformer(n_neighbors=4, metric="haversine", algorithm="brute"), places),
     variant(KNeighborsTransformer(), clouds),
     variant(KNeighborsTransformer(mode="connectivity", n_neighbors=3), clouds),
     variant(RadiusNeighborsTransformer(radius=2.0), clouds),
@@ -134,4 +147,19 @@ VARIANTS = (
     variant(LocalOutlierFactor(novelty=True), iris),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5, contamination=0.1, p=1), clouds),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5), float32),
+    variant(NearestCentroid(), iris_names),
+    variant(NearestCentroid(), two_names),
+    variant(NearestCentroid(metric="manhattan"), clouds),
+    variant(NearestCentroid(shrink_threshold=0.5), clouds),
+    variant(NearestCentroid(priors="empirical"), clouds),
+    variant(NearestCentroid(priors=[0.2, 0.3, 0.5], metric="manhattan"), clouds),
+    variant(NearestCentroid(), small_clouds),
+    variant(NeighborhoodComponentsAnalysis(random_state=0, max_iter=5), clouds),
+    variant(NeighborhoodComponentsAnalysis(n_components=2, init="pca", max_iter=5), small_clouds),
+    *(
+        variant(KernelDensity(kernel=kernel, bandwidth=3.0), clouds)
+        for kernel in ("gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine")
+    ),
+    variant(KernelDensity(bandwidth="scott", metric="manhattan"), clouds),
+    variant(KernelDensity(bandwidth="silverman", algorithm="ball_tree", metric="chebyshev", leaf_size=7), iris),
 )
