@@ -14,6 +14,7 @@ from edgeml.ir import (
     ops_quantised,
     ops_raw,
     ops_remainder,
+    ops_search,
     ops_special,
     ops_tensor,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "ops_quantised",
     "ops_raw",
     "ops_remainder",
+    "ops_search",
     "ops_special",
     "ops_tensor",
 ]

@@ -16,7 +16,8 @@ from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, c
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
-from edgeml.parity.conditioning import ill_conditioned
+from edgeml.parity.conditioning import ill_conditioned, reordered
+from edgeml.parity.partition import undetermined
 from edgeml.parity.rounding import iterates, rounds_to_float32
 from edgeml.parity.truth import Truth
 from edgeml.runtimes.base import Model
@@ -39,6 +40,7 @@ class Finding:
     """How one engine did on one set of rows.
 
     ``refused`` counts rows that scikit-learn refuses, ``unjudged`` those whose score overflows in scikit-learn itself,
+    or whose neighbours NumPy's partition leaves to the CPU (partition.py),
     ``out_of_range`` those that an engine refuses by name since float32 cannot follow them.
     """
 
@@ -98,6 +100,8 @@ def judge(
     """
     problems: list[str] = []
     overflow = overflowed(truth)
+    if continuous is not None:
+        overflow |= undetermined(continuous[1], Sample(sample.take(truth.answered), sample.schema))
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
     within = np.ones(len(good), dtype=bool)
@@ -132,6 +136,8 @@ def judge(
         if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
             judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
             noisy, largest = ill_conditioned(continuous[0], judged, method, expected, actual, allowed, measure, program)
+            if largest > allowed and not single and name != SAMPLE:
+                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue

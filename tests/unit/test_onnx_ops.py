@@ -288,6 +288,20 @@ CASES = {
         for values in (FLOATS[FLOATS != INF], F4[F4 != INF])
         for k in (1, 7, 40)
     ],
+    "HeapK": [
+        Case({"x": rows_of(values, width)}, lambda b, x, k=k: b.heap_k(x, k), id=f"HeapK-{len(values)}-{width}-{k}")
+        for values in (np.array([0.0, 1.0, 2.0, 5.0, INF]), np.arange(50) * 0.1)
+        for width in (9, 40, 700)
+        for k in (1, 2, 5, 9)
+    ],
+    "VisitOrder": [
+        Case(
+            {"x": rows_of(np.array([0.0, 1.0, 2.0, INF]), 2 * leaves - 1)},
+            lambda b, x, s=starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+            id=f"VisitOrder-{leaves}",
+        )
+        for leaves, starts in ((1, np.array([0, 20])), (2, np.array([0, 7, 20])), (4, np.array([0, 3, 3, 11, 20])))
+    ],
     "TakeAlong": [
         *(
             Case(
