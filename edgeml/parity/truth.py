@@ -71,7 +71,8 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     batch. Raises UnsupportedEstimatorError for a list of arrays, which no Output expresses."""
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
-        parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
+        # Copies: IterativeImputer writes into a single row that it is given.
+        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
         return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
     return _call(pipeline, method, rows)
 
@@ -80,10 +81,7 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
     """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
     wide = any(answer.ndim > 1 for answer in answers)
     return np.concatenate(
-        [
-            a.reshape(count, -1) if wide and a.ndim == 1 else a
-            for a, count in zip(answers, counts, strict=True)
-        ]
+        [a.reshape(count, -1) if wide and a.ndim == 1 else a for a, count in zip(answers, counts, strict=True)]
     )
 
 
