@@ -38,6 +38,7 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_ml_ops,
     onnx_quantised,
     onnx_rank,
+    onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
 )

@@ -258,6 +258,50 @@ class Builder:
     def softmax(self, x: Value) -> Value:
         return self.op("Softmax", x)
 
+    def pow(self, x: Any, y: Any) -> Value:
+        """numpy.power of floats; at least one of the two is a value."""
+        return self.binary("Pow", x, y)
+
+    def log1p(self, x: Value) -> Value:
+        return self.op("Log1p", x)
+
+    def expm1(self, x: Value) -> Value:
+        return self.op("Expm1", x)
+
+    def sin(self, x: Value) -> Value:
+        return self.op("Sin", x)
+
+    def cos(self, x: Value) -> Value:
+        return self.op("Cos", x)
+
+    def erf(self, x: Value) -> Value:
+        return self.op("Erf", x)
+
+    def normal_quantile(self, x: Value) -> Value:
+        """scipy.special.ndtri."""
+        return self.op("NormalQuantile", x)
+
+    def digamma(self, x: Value) -> Value:
+        return self.op("Digamma", x)
+
+    def log_gamma(self, x: Value) -> Value:
+        """scipy.special.gammaln."""
+        return self.op("LogGamma", x)
+
+    def bessel_k(self, x: Value, order: float) -> Value:
+        """scipy.special.kv(order, x)."""
+        return self.op("BesselK", x, order=float(order))
+
+    def floor(self, x: Value) -> Value:
+        return self.op("Floor", x)
+
+    def round(self, x: Value) -> Value:
+        """To the nearest integer, of two the even one, as numpy.round."""
+        return self.op("Round", x)
+
+    def sign(self, x: Value) -> Value:
+        return self.op("Sign", x)
+
     def sum(self, x: Value) -> Value:
         """Sum along the row, width 1."""
         return self.op("ReduceSum", x)

@@ -17,8 +17,30 @@ from edgeml.ir.table import Array
 # BLAS adds in an order of its own, and libraries differ in the last bit of these functions; all other ops are IEEE
 # operations with one correct result, or no arithmetic at all.
 ROUND_AT_WILL = frozenset(
-    {"Linear", "QuantizedLinear", "Exp", "Log", "Sigmoid", "Tanh", "Softmax", "Interp", "ReduceSum", "OnnxGraph"}
-    | {"Loop", "Solve"}
+    {
+        "Linear",
+        "QuantizedLinear",
+        "Exp",
+        "Log",
+        "Sigmoid",
+        "Tanh",
+        "Softmax",
+        "Interp",
+        "ReduceSum",
+        "OnnxGraph",
+        "Log1p",
+        "Expm1",
+        "Sin",
+        "Cos",
+        "Erf",
+        "NormalQuantile",
+        "Digamma",
+        "LogGamma",
+        "BesselK",
+        "Pow",
+        "Loop",
+        "Solve",
+    }
 )
 
 

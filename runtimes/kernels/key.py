@@ -31,7 +31,8 @@ _LINUX_NAMES = {
 
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
-    return [*sorted(FOLDER.glob("*.py")), Path(elementary.__file__)]
+    formulas = Path(elementary.__file__)
+    return [*sorted(FOLDER.glob("*.py")), formulas, *sorted(formulas.parent.glob("elementary_*.py"))]
 
 
 def identity() -> str:

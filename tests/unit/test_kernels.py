@@ -89,6 +89,14 @@ for _d in FLOATS:
     case("Div", [_d], [4], lambda b, x, d=_d: b.op("Div", x, b.constant(row_of(d, 4, 7))))
     for _op in ("Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN"):
         case(_op, [_d], [4], lambda b, x, op=_op: b.op(op, x))
+    for _op in (
+        "Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma", "LogGamma", "Floor", "Round", "Sign",
+    ):  # fmt: skip
+        case(_op, [_d], [4], lambda b, x, op=_op: [b.op(op, x), b.op(op, b.sigmoid(x))])
+    case("Pow", [_d, _d], [4, 4], lambda b, x, y: b.op("Pow", x, y))
+    case("Pow", [_d, _d], [4, 1], lambda b, x, y: [b.op("Pow", x, y), b.op("Pow", b.abs(x), b.op("Round", y))])
+    for _order in (0.0, -0.5, 1.0, 2.7):
+        case("BesselK", [_d], [4], lambda b, x, order=_order: b.op("BesselK", x, order=order))
     for _width in (1, 2, 7):
         case("Softmax", [_d], [_width], lambda b, x: b.softmax(x))
     for _shape in ((4, 3), (1, 1), (9, 17)):

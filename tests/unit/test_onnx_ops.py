@@ -125,6 +125,28 @@ CASES = {
         + unary(op, np.concatenate([F4, np.linspace(-80, 80, 501, dtype=np.float32)]), rtol=2e-7)
         for op in ("Exp", "Log", "Sigmoid", "Tanh")
     },
+    **{
+        op: unary(op, np.concatenate([FLOATS, np.linspace(-30, 30, 501), np.logspace(-9, 9, 99)]), rtol=1e-11)
+        + unary(op, np.concatenate([F4, np.linspace(-3, 3, 501, dtype=np.float32)]), rtol=2e-7)
+        for op in ("Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma", "LogGamma")
+    },
+    **{
+        op: unary(op, np.concatenate([FLOATS, np.linspace(-30, 30, 241), [2.0**52 - 0.5, 2.0**53 + 2]]))
+        + unary(op, np.concatenate([F4, np.linspace(-3, 3, 25, dtype=np.float32)]))
+        for op in ("Floor", "Round", "Sign")
+    },
+    "Pow": [
+        Case(dict(zip("xy", pairs(v), strict=True)), lambda b, x, y: b.pow(x, y), rtol, id=f"Pow-{v.dtype}")
+        for v, rtol in (
+            (np.concatenate([FLOATS, [2.0, -3.0, 7.0, 0.5, 1 / 3, 64.0, 65.0, -70.0]]), 1e-12),
+            (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
+        )
+    ],
+    "BesselK": [
+        attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
+        for order in (0.0, 0.5, -1.0, 2.7)
+    ]
+    + [attributes("BesselK", {"x": F4}, 2e-7, order=0.3)],
     "IsNaN": unary("IsNaN", FLOATS) + unary("IsNaN", F4) + unary("IsNaN", TEXTS),
     "IsNone": unary("IsNone", TEXTS),
     "ReduceSum": unary("ReduceSum", ARITHMETIC, (1, 2, 3, 17)) + unary("ReduceSum", INTS[:5], (4,)),
