@@ -74,11 +74,7 @@ def mini_batch_nmf(c: Conversion, est: Any, X: Block) -> Outputs:
 
 
 def _norm(x: Value) -> Value:
-    """Euclidean norm of a row, which overflows no sooner than BLAS's own."""
-    b = x.builder
-    largest = b.max(b.abs(x))
-    scaled = x / b.where(largest > 0.0, largest, 1.0)
-    return largest * b.sqrt(b.sum(scaled * scaled))
+    return x.builder.sqrt(x.builder.sum(x * x))
 
 
 def _not_negative(c: Conversion, est: Any, x: Value) -> Value:
