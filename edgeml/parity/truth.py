@@ -73,7 +73,8 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     """
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
-        parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
+        # Copies: IterativeImputer writes into a single row that it is given.
+        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
         return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
     return _call(pipeline, method, rows)
 
