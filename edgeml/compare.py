@@ -93,6 +93,13 @@ def overflowed(outputs: Mapping[str, Array], rows: int) -> Array:
     return bad
 
 
+def side_by_side(answer: Any) -> Array:
+    """What a method returned as one array: a list of arrays, one an output, is joined along the columns."""
+    if isinstance(answer, (list, tuple)):
+        return np.concatenate([np.asarray(part) for part in answer], axis=1)
+    return np.asarray(answer)
+
+
 def compare(
     expected: Array, actual: Array, method: str = "", measure: Measure = FLOAT64, tied: Array | None = None
 ) -> Difference:
@@ -161,12 +168,16 @@ def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, mea
     """Rows where ``labels``, another engine's, are as good as scikit-learn's own by its own scores, bool (rows,).
 
     ``outputs`` are scikit-learn's answers. A label follows from the scores of one method: the decision function,
-    else the probabilities; without classes the nearest of the distances that ``transform`` gives. Two classes tie
+    else the probabilities; without classes the nearest of the distances that ``transform`` gives, but 1 and -1, inliers
+    and outliers, from the sign of the decision function. Two classes tie
     when their scores differ by no more than both may be off. float64 knows of no ties, nor does a pipeline without
     such a method.
     """
     none = np.zeros(len(labels), dtype=bool)
     own = outputs.get("predict")
+    outliers = classes is None and own is not None and _tells_outliers(outputs, own)
+    if outliers:
+        classes = np.array([-1, 1])
     scores = _scores(outputs, classes) if measure.precision == "float32" and labels.ndim == 1 else None
     if scores is None or own is None or not len(labels):
         return none
@@ -185,9 +196,15 @@ def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, mea
             return np.asarray(off <= FLOAT32_BOUND * (units[rows, one] + units[rows, two]))
 
     # k-means finds its labels by another formula than its distances: its own need not be the very nearest.
-    won = near(mine, best) if method == "transform" else np.equal(best, mine)
+    # An outlier detector's label is 1 at 0 itself.
+    won = near(mine, best) if method == "transform" or outliers else np.equal(best, mine)
     result: Array = near(mine, other) & won & (other >= 0)
     return result
+
+
+def _tells_outliers(outputs: Mapping[str, Array], labels: Array) -> bool:
+    scores = outputs.get("decision_function")
+    return scores is not None and scores.ndim == 1 and bool(np.isin(labels, (-1, 1)).all())
 
 
 def _scores(outputs: Mapping[str, Array], classes: Array | None) -> tuple[str, Array] | None:
