@@ -34,6 +34,7 @@ for _module in (
     "multiclass",
     "multioutput",
     "semi_supervised",
+    "target",
     "svm",
     "kernel_methods",
     "gaussian_process",

@@ -60,7 +60,7 @@ def variant(
     what: str = "",
 ) -> Variant:
     """One entry. ``native``, ``onnx``, ``tflite``: why that engine cannot; ``what`` tells equal ones apart."""
-    shown = re.sub(r"\s+", " ", repr(estimator))
+    shown = re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-f]+", "", repr(estimator)))  # of functions, their address
     name = f"{shown} on {data.__name__}{f', {what}' if what else ''}"
     skip = {"native": native, "onnx": onnx, "tflite": tflite}
     reasons = {engine: reason for engine, reason in skip.items() if reason}
