@@ -46,7 +46,7 @@ class Source:
 class Converted:
     """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row.
 
-    ``widths`` has, for each method that returns a list of arrays, the columns of each.
+    ``widths`` has, for each method that returns a list or stack of arrays, the columns of each.
     """
 
     programs: Programs
@@ -116,16 +116,14 @@ def _returns(
             left_out[method] = error.cause
             continue
         answer = truth.outputs[method]
-        if answer.ndim not in (1, 2):
-            raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
         if dtype.kind == "U":
             # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
-        found = widths(pipeline, method, head.take(truth.answered[:1]))
-        if found is not None:
-            lists[method] = found
-        form: Form = "list" if found is not None else "vector" if answer.ndim == 1 else "matrix"
+        form: Form = "vector" if answer.ndim == 1 else "matrix"
+        several = widths(pipeline, method, head.take(truth.answered[:1]))
+        if several is not None:
+            form, lists[method] = several
         result[method] = (form, "O" if dtype.kind == "O" else dtype.str)
     if not result:
         assert failure is not None

@@ -104,7 +104,11 @@ VARIANTS = (
     variant(_target(PowerTransformer(standardize=False)), two_numbers, tflite="Pow"),
     variant(_target(PowerTransformer("box-cox")), positive_numbers, tflite="Log1p"),
     variant(_target(QuantileTransformer(n_quantiles=50)), number),
-    variant(_target(QuantileTransformer(n_quantiles=50, output_distribution="normal")), two_numbers, tflite="steps too steep"),
+    variant(
+        _target(QuantileTransformer(n_quantiles=50, output_distribution="normal")),
+        two_numbers,
+        tflite="steps too steep",
+    ),
     variant(_target(PCA(1)), two_numbers),
     variant(_target(PCA(whiten=True)), two_numbers),
     variant(_target(make_pipeline(StandardScaler(), MinMaxScaler())), number),
