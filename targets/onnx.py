@@ -201,7 +201,7 @@ class _Lowering:
         groups: list[list[Tensor]] = []
         for v in output.values:
             part = self._in_dtype(self.tensors[v], output)
-            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form != "list":
+            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form in ("vector", "matrix"):
                 groups[-1].append(part)
             else:
                 groups.append([part])
