@@ -82,6 +82,8 @@ def _latent_variance(c: Conversion, est: Any, x: Value, values: Value) -> Value:
     """Variance of the latent function: that of the kernel less what the training rows tell."""
     from scipy.linalg import solve_triangular
 
+    # scipy.linalg.solve checks what it is given: a covariance may overflow where its row does not.
+    values = c.builder.check_finite(values, c.place(est))
     # L is the Cholesky factor of a matrix whose eigenvalues are at least 1: its inverse keeps every digit.
     known = affine(values, solve_triangular(est.L_, np.diag(est.W_sr_), lower=True).T)
     return variance(c, est, est.kernel_, x).cast("float64") - c.builder.sum(known * known)
