@@ -116,7 +116,9 @@ class _Pandas:
 def _operator(function: Callable[..., Any], *, reflected: bool = False, whole: bool = True) -> Callable[..., Any]:
     def method(self: _Pandas, other: Any) -> Any:
         def compute(x: Any, y: Any) -> Any:
-            if not whole and all(np.asarray(getattr(v, "dtype", v)).dtype.kind != "f" and not _floats(v) for v in (x, y)):
+            if not whole and all(
+                np.asarray(getattr(v, "dtype", v)).dtype.kind != "f" and not _floats(v) for v in (x, y)
+            ):
                 raise self.trace.refuse("// and % of whole numbers, whose zeros pandas treats by itself", "use floats")
             return function(y, x) if reflected else function(x, y)
 
@@ -231,7 +233,9 @@ class TracedSeries(_Pandas):
     def map(self, arg: Any) -> TracedSeries:
         """A dict's number for each string; NaN where it has none."""
         if not isinstance(arg, Mapping) or self.array.value.dtype != "string":
-            raise self.trace.refuse("Series.map of a function, or of numbers", "use NumPy functions, or map strings by a dict")
+            raise self.trace.refuse(
+                "Series.map of a function, or of numbers", "use NumPy functions, or map strings by a dict"
+            )
         keys, numbers = tuple(arg), [float(v) for v in arg.values()]
         if not all(isinstance(k, str) for k in keys):
             raise self.trace.refuse("Series.map by keys that are not strings", "map strings")

@@ -16,6 +16,7 @@ from edgeml.converters.gaussian_process_kernels import covariance, variance
 from edgeml.converters.lazy import LazyOutputs
 from edgeml.converters.products import affine, numeric, weight_of
 from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.errors import NotFittedError
 from edgeml.ir import Value
 
 _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state")
@@ -28,6 +29,11 @@ _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state"
 )
 def gaussian_process_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     """The mean: covariances with the training rows times ``alpha_``, in the units of the target."""
+    if not hasattr(est, "X_train_"):  # scikit-learn then predicts 0, the mean before any row is seen
+        raise NotFittedError(
+            f"step {c.builder.origin or 'pipeline'}: GaussianProcessRegressor is not fitted",
+            "call fit on the pipeline before compiling it",
+        )
     values = covariance(c, est, est.kernel_, numeric(c, est, X), est.X_train_)
     mean = affine(values, weight_of(np.transpose(est.alpha_)))
     return {"predict": mean * np.atleast_1d(est._y_train_std) + np.atleast_1d(est._y_train_mean)}
