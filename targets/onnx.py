@@ -40,6 +40,7 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_pairs,
     onnx_quantised,
     onnx_rank,
+    onnx_remainder,
     onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,

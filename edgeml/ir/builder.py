@@ -279,6 +279,10 @@ class Builder:
         """numpy.power of floats; at least one of the two is a value."""
         return self.binary("Pow", x, y)
 
+    def mod(self, x: Any, y: Any) -> Value:
+        """numpy.mod of floats: the remainder has the sign of y; at least one of the two is a value."""
+        return self.binary("Mod", x, y)
+
     def log1p(self, x: Value) -> Value:
         return self.op("Log1p", x)
 

@@ -13,6 +13,7 @@ from edgeml.ir import (
     ops_pairs,
     ops_quantised,
     ops_raw,
+    ops_remainder,
     ops_special,
     ops_tensor,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "ops_pairs",
     "ops_quantised",
     "ops_raw",
+    "ops_remainder",
     "ops_special",
     "ops_tensor",
 ]

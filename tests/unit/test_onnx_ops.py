@@ -138,6 +138,10 @@ CASES = {
         + unary(op, np.concatenate([F4, np.linspace(-3, 3, 25, dtype=np.float32)]))
         for op in ("Floor", "Round", "Sign")
     },
+    "Fmod": [
+        Case(dict(zip("xy", pairs(v), strict=True)), lambda b, x, y: b.op("Fmod", x, y), id=f"Fmod-{v.dtype}")
+        for v in (np.concatenate([FLOATS, [2.0, -3.0, 0.7]]), np.concatenate([F4, np.array([2.0, -0.3], np.float32)]))
+    ],
     "Pow": [
         Case(dict(zip("xy", pairs(v), strict=True)), lambda b, x, y: b.pow(x, y), rtol, id=f"Pow-{v.dtype}")
         for v, rtol in (
@@ -145,6 +149,7 @@ CASES = {
             (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
         )
     ],
+    "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
     "BesselK": [
         attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
         for order in (0.0, 0.5, -1.0, 2.7)
