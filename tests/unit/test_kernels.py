@@ -217,6 +217,16 @@ for _leaves in (1, 2, 8):
 for _d in (*NUMBERS, "bool"):
     case("TakeAlong", [_d, "float64"], [6, 6], lambda b, x, y: b.take_along(x, b.top_k(y, 4)))
     case("TakeAlong", ["float64"], [6], lambda b, y, d=_d: b.take_along(b.constant(row_of(d, 6, 1)), b.top_k(y, 4)))
+for _d in NUMBERS:
+    for _size in (1, 3, 12):
+        case("SumGroups", [_d], [12], lambda b, x, size=_size: b.op("SumGroups", x, size=size))
+for _classes in (2, 3, 5):
+    case(
+        "CouplePairs",
+        ["float64"],
+        [_classes * (_classes - 1) // 2],
+        lambda b, x, k=_classes: b.op("CouplePairs", b.sigmoid(x), classes=k),
+    )
 case("CheckFinite", ["int64"], [4], lambda b, x: b.check_finite(b.op("Cast", x, to="float64"), "step"))
 for _dtypes, _widths, _build in LOOPS:
     case("Loop", _dtypes, _widths, _build)

@@ -266,6 +266,17 @@ CASES = {
             id="Solve-not-definite",
         )
     ],
+    "SumGroups": [
+        attributes("SumGroups", {"x": rows_of(cells, 12)}, size=size)
+        for cells in (ARITHMETIC, F4[np.isfinite(F4)], np.array([1, -7, 2**40]))
+        for size in (1, 4, 12)
+    ],
+    "CouplePairs": [
+        attributes(
+            "CouplePairs", {"x": rows_of(np.array([1e-7, 0.1, 0.5, 0.83, 1 - 1e-7]), k * (k - 1) // 2)}, 1e-9, classes=k
+        )
+        for k in (2, 3, 6)
+    ],
     "CheckFinite": [
         attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
         attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
