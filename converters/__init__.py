@@ -29,5 +29,6 @@ for _module in (
     "ensembles",
     "model_selection",
     "functions",
+    "boosters_xgboost",
 ):
     import_module(f"edgeml.converters.{_module}")
