@@ -57,5 +57,6 @@ for _module in (
     "cluster_more",
     "manifold",
     "knn_imputing",
+    "boosters_xgboost",
 ):
     import_module(f"edgeml.converters.{_module}")
