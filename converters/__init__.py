@@ -28,5 +28,6 @@ for _module in (
     "calibration",
     "ensembles",
     "model_selection",
+    "text",
 ):
     import_module(f"edgeml.converters.{_module}")

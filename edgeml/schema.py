@@ -18,6 +18,8 @@ KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
+# What a single row is.
+RowForm = Literal["table", "documents", "dicts"]
 # Name of the one input of a pipeline that was fitted on an array.
 MATRIX = "X"
 
@@ -39,10 +41,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position."""
+    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position.
+
+    ``rows`` "documents": a row is a string, as a vectoriser takes it, the cell of the one column. "dicts": a row is a
+    dict whose keys may be absent, and then mean 0 or, of strings, nothing; with ``open`` keys that are no columns are
+    left alone.
+    """
 
     form: Literal["columns", "matrix"]
     columns: tuple[Column, ...]
+    rows: RowForm = "table"
+    open: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,10 +63,9 @@ class Schema:
         return cast("Kind", self.columns[0].kind)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "form": self.form,
-            "columns": [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns],
-        }
+        columns = [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns]
+        rows = {} if self.rows == "table" else {"rows": self.rows, "open": self.open}
+        return {"form": self.form, "columns": columns, **rows}
 
     @classmethod
     def from_json(cls, data: Any) -> Schema:
@@ -83,4 +91,9 @@ class Schema:
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
             raise ManifestError("schema.json: the columns of a matrix must have one kind")
-        return cls(data["form"], tuple(result))
+        rows, is_open = data.get("rows", "table"), data.get("open", False)
+        if rows not in get_args(RowForm) or not isinstance(is_open, bool) or (rows != "table" and data["form"] == "matrix"):
+            raise ManifestError("schema.json: rows must be table, documents or dicts, the latter two of columns")
+        if rows == "documents" and [c.kind for c in result] != ["string"]:
+            raise ManifestError("schema.json: documents are one column of strings")
+        return cls(data["form"], tuple(result), rows, is_open)

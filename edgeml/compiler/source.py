@@ -137,4 +137,4 @@ def _mark_used(sample: Sample, program: Program) -> Schema:
                 "turn it into numbers or strings before the pipeline, or leave it out of the pipeline's columns",
             )
         columns.append(replace(column, used=used))
-    return Schema("columns", tuple(columns))
+    return replace(sample.schema, columns=tuple(columns))

@@ -2,10 +2,10 @@
 
 The entries are declared where their meaning is written: the tensor vocabulary in ``ops_tensor.py``, the ML level in
 ``ops_ml.py``, what a quantiser puts in its place in ``ops_quantised.py``, what stands over raw columns in the native
-artifact in ``ops_raw.py``. Importing this module fills the table.
+artifact in ``ops_raw.py``, what takes texts apart in ``ops_text.py``. Importing this module fills the table.
 """
 
-from edgeml.ir import ops_ml, ops_quantised, ops_raw, ops_tensor
+from edgeml.ir import ops_ml, ops_quantised, ops_raw, ops_tensor, ops_text
 from edgeml.ir.table import OPS, Op
 
-__all__ = ["OPS", "Op", "ops_ml", "ops_quantised", "ops_raw", "ops_tensor"]
+__all__ = ["OPS", "Op", "ops_ml", "ops_quantised", "ops_raw", "ops_tensor", "ops_text"]

@@ -23,6 +23,11 @@ _FLOATS = (
     0.1, 1.0, -1.0, 255.0, 256.0,
 )  # fmt: skip
 _STRINGS = ("", " ", "never seen", "\U0001f600 non-BMP", "nan", "None", "é" * 300, "NaN\n")
+# Letters that change their number or their kind in lower case or without accents, stop words alone, one long document.
+_DOCUMENTS = (
+    *_STRINGS, "the of and", "STRASSE Straße STRAẞE", "İstanbul ıssız", "ΟΔΥΣΣΕΎΣ ΟΔΟΣ", "e\u0301te\u0301 ÉTÉ", "Ⅳ ﬁn ½ x²",
+    "nul\0nul a\tb\r\nc\u2028d\u00a0\u3000e", "日本語 한국어 हिन्दी", "\U0001d400\U0001d401 \U00010400", "a" * 10_000, "word " * 2_000,
+)  # fmt: skip
 _INTS = (0, -1, 1, 255, 256, 2**31, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63))
 
 
@@ -55,7 +60,7 @@ def _values(sample: Sample, at: int, column: Column) -> list[Any]:
     """Awkward cells that the column's dtype can hold."""
     import pandas as pd
 
-    cells = _column(sample.rows, at)
+    cells = _column(sample.rows, at, column.name)
     dtype = cells.dtype
     # scikit-learn refuses pandas.NA in many places: it comes only into columns that had it in fit.
     missing = [np.nan] if getattr(dtype, "na_value", np.nan) is not pd.NA or cells.isna().any() else []
@@ -63,7 +68,7 @@ def _values(sample: Sample, at: int, column: Column) -> list[Any]:
         # A categorical column holds its categories and nothing else; the schema of an int64 one has no missing cells.
         return [*list(dtype.categories[:3]), *([np.nan] if column.kind not in ("int64", "bool") else [])]
     if column.kind == "string":
-        values: list[Any] = [*_STRINGS, *missing]
+        values: list[Any] = [*(_DOCUMENTS if sample.schema.rows == "documents" else _STRINGS), *missing]
         if dtype == "object" and (any(c is None for c in cells) or not any(isinstance(c, float) for c in cells)):
             values.append(None)
         first = next((c for c in cells if isinstance(c, str) and c), None)
@@ -88,12 +93,21 @@ def _values(sample: Sample, at: int, column: Column) -> list[Any]:
         return [np.float32(v) for v in floats] if column.kind == "float32" else floats
 
 
-def _column(rows: Any, at: int) -> Any:
-    return rows.iloc[:, at] if hasattr(rows, "iloc") else rows[:, at]
+def _column(rows: Any, at: int, name: str) -> Any:
+    if hasattr(rows, "iloc"):
+        return rows.iloc[:, at]
+    if rows.ndim == 2:
+        return rows[:, at]
+    return np.array([row.get(name) for row in rows], dtype=object) if isinstance(rows[0], dict) else rows
 
 
 def _edit(rows: Any, sample: Sample, edits: list[tuple[int, int, Any]]) -> Any:
     """Rows with cells replaced, every column keeping its dtype."""
+    if not hasattr(rows, "iloc") and rows.ndim == 1:
+        rows, names = rows.copy(), sample.schema.names
+        for row, at, value in edits:
+            rows[row] = {**rows[row], names[at]: value} if isinstance(rows[row], dict) else value
+        return rows
     if not hasattr(rows, "iloc"):
         rows = rows.copy()
         with np.errstate(over="ignore"):  # a large number becomes infinity in a narrow float
@@ -137,7 +151,9 @@ def boundary_rows(
     float_columns = [
         (at, c)
         for at, c in enumerate(sample.schema.columns)
-        if c.used and c.kind in ("float64", "float32") and _column(sample.rows, at).dtype in (np.float64, np.float32)
+        if c.used
+        and c.kind in ("float64", "float32")
+        and _column(sample.rows, at, c.name).dtype in (np.float64, np.float32)
     ]
     trees = [n for n in program.nodes if n.op == "TreeEnsemble"]
     if not trees or not float_columns or any(n.op == "OnnxGraph" for n in program.nodes):
