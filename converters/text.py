@@ -142,7 +142,7 @@ def hashing_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
         binary=bool(est.binary),
         dtype=_DTYPES[dtype],
     ).held_as(dtype)
-    return {"transform": Block(x if est.norm is None else _normalised(x, est.norm), form="sparse")}
+    return {"transform": Block(x if est.norm is None else _normalised(c, est, x), form="sparse")}
 
 
 @converter(
@@ -160,18 +160,18 @@ def _weighted(c: Conversion, est: Any, X: Block) -> Block:
         x = c.builder.where(x == 0.0, 0.0, c.builder.log(x) + 1.0)
     if hasattr(est, "idf_"):  # what use_idf was in fit
         x = (x * np.asarray(est.idf_)).cast(x.dtype)
-    return Block(x if est.norm is None else _normalised(x, est.norm), names=X.names, form="sparse")
+    return Block(x if est.norm is None else _normalised(c, est, x), names=X.names, form="sparse")
 
 
-def _normalised(x: Value, norm: str) -> Value:
+def _normalised(c: Conversion, est: Any, x: Value) -> Value:
     """Rows divided by their norm where it is not 0; a float32 row's is added up in float64."""
-    c = x.builder
-    x = x if x.dtype == "float32" else x.cast("float64")
-    if norm == "l2":
-        size = c.sqrt(c.sum((x * x).cast("float64")))
+    builder = c.builder
+    x = builder.check_finite(x if x.dtype == "float32" else x.cast("float64"), c.place(est))
+    if est.norm == "l2":
+        size = builder.sqrt(builder.sum((x * x).cast("float64")))
     else:
-        size = c.sum(c.abs(x).cast("float64"))
-    return (x.cast("float64") / c.where(size == 0.0, 1.0, size)).cast(x.dtype)
+        size = builder.sum(builder.abs(x).cast("float64"))
+    return (x.cast("float64") / builder.where(size == 0.0, 1.0, size)).cast(x.dtype)
 
 
 # --- dicts ----------------------------------------------------------------------------------------------------------

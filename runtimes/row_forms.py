@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.errors import ExtraColumnError, ShapeError
+from edgeml.errors import ExtraColumnError, InputError, ShapeError
 from edgeml.runtimes.cells import is_from
 from edgeml.schema import Schema
 
@@ -61,5 +61,12 @@ def _dicts(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
                 f"row {at} has the key {extra!r}, which no row of the sample had",
                 "compile the pipeline with a sample that has every key, or leave this one out",
             )
+        for column in () if schema.open else schema.columns:
+            value = row.get(column.name, "")
+            if value is None or type(value).__name__ == "NAType" or (column.kind == "string" and value != value):
+                raise InputError(
+                    f"row {at} has the value {value} for the key {column.name!r}, which has no hash",
+                    "leave the key out of the dict",
+                )
     absent = [None if column.kind == "string" else 0.0 for column in schema.columns]
     return len(X), [[row.get(c.name, nothing) for row in X] for c, nothing in zip(schema.columns, absent, strict=True)]

@@ -39,6 +39,7 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
         for at, column in enumerate(sample.schema.columns)
         if column.used and column.kind != "any"
         for value in _values(sample, at, column)
+        if sample.schema.rows != "dicts" or sample.schema.open or _has_hash(column, value)
     ]
     if len(cells) > most:
         cells = [cells[i] for i in np.sort(rng.choice(len(cells), most, replace=False))]
@@ -54,6 +55,11 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
         for at, values in by_column.items()
     ]
     return Sample(_edit(base, sample, edits), sample.schema)
+
+
+def _has_hash(column: Column, value: Any) -> bool:
+    """Whether FeatureHasher takes the value; a model refuses the others before it makes columns of them."""
+    return value is not None and (column.kind != "string" or isinstance(value, str))
 
 
 def _values(sample: Sample, at: int, column: Column) -> list[Any]:
