@@ -74,6 +74,29 @@ def evaluate(node: Node, arguments: Sequence[Argument]) -> Argument:
     return OPS[node.op].evaluate(*map(dense, arguments), **node.attrs)
 
 
+# What was found out about whole rows of constants, which stand for a vocabulary: that takes longer than a document.
+_FOUND: dict[Any, tuple[list[Array], Any]] = {}
+_MOST = 64
+
+
+def _once(key: Any, arrays: Sequence[Array], find: Callable[[], Any]) -> Any:
+    """What ``find`` makes of the arrays, once for those that are parts of a program: rows of constants and weights.
+
+    They are known by where they lie, which is theirs alone as long as they are kept; an array that was only just
+    computed owns its memory, and is not.
+    """
+    wide = [x for x in arrays if x.size > 1]
+    if not wide or any(x.base is None or (x.ndim == 2 and x.shape[1] == 1) for x in wide):
+        return find()
+    known = (key, *((x.ctypes.data, x.shape, x.dtype) if x.size > 1 else x.item() for x in arrays))
+    found = _FOUND.get(known)
+    if found is None:
+        if len(_FOUND) >= _MOST:
+            _FOUND.clear()
+        found = _FOUND[known] = wide, find()
+    return found[1]
+
+
 # --- rules: (op, arguments, attributes) -> the result, or None where only dense arrays will do -----------------
 def _elementwise(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:
     like = max((x for x in arguments if isinstance(x, Sparse)), key=lambda x: x.width)
@@ -101,11 +124,16 @@ def _elementwise(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Att
     if sum(x.size > 1 for x in fills) > 1:
         return None
     evaluate = OPS[op].evaluate
-    fill = evaluate(*fills, **attrs).ravel()
-    if not fill.size or not (fill == fill[0]).all():
+
+    def fill_of() -> Any:
+        fill = evaluate(*fills, **attrs).ravel()
+        return fill[0] if fill.size and (fill == fill[0]).all() else None
+
+    fill = _once((op, *attrs.values()), fills, fill_of)
+    if fill is None:
         return None
     data = evaluate(*(x[None, :] for x in cells), **attrs)[0]
-    return like.alike(np.broadcast_to(data, like.data.shape), fill[0])
+    return like.alike(np.broadcast_to(data, like.data.shape), fill)
 
 
 def _sum(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Array | None:
@@ -137,8 +165,10 @@ def _extreme(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) 
 
 def _linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Array | None:
     x, weight, bias = arguments[0], attrs["weight"], attrs["bias"]
-    if not isinstance(x, Sparse) or x.fill != 0 or not np.isfinite(weight).all():
+    if not isinstance(x, Sparse) or x.fill != 0:
         return None
+    if not _once("finite", [weight], lambda: bool(np.isfinite(weight).all())):
+        return None  # nothing times infinity is something
     total = np.empty((x.shape[0], weight.shape[1]), dtype=x.data.dtype)
     for first in range(0, weight.shape[1], _COLUMNS_AT_ONCE):
         products = x.data[:, None] * weight[x.indices, first : first + _COLUMNS_AT_ONCE]
@@ -198,6 +228,16 @@ def _check_finite(op: str, arguments: Sequence[Argument], attrs: Mapping[str, At
     return x if np.isfinite(x.fill) else None
 
 
+def _check_range(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Argument | None:
+    x, low, high = arguments[0], attrs["low"], attrs["high"]
+    assert isinstance(x, Sparse)
+    allowed = attrs["allow_nan"][x.indices] & np.isnan(x.data)
+    inside = allowed | ((x.data >= low[x.indices]) & (x.data <= high[x.indices]))
+    fill = np.array([x.fill])
+    zeros = _once("inside", [low, high, fill], lambda: bool(((low <= fill) & (high >= fill)).all()))
+    return x if zeros and inside.all() else None
+
+
 def _require(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Argument:
     x, ok = arguments
     OPS["Require"].evaluate(None, dense(ok), **attrs)
@@ -231,9 +271,10 @@ _RULES: dict[str, _Rule] = {
     "Select": _select,
     "Concat": _concat,
     "CheckFinite": _check_finite,
+    "CheckRange": _check_range,
     "Require": _require,
     "TreeEnsemble": _trees,
     "TreeLeaves": _trees,
 }
 # Ops that give sparse values when they are given some.
-KEEPS = ELEMENTWISE | {"Select", "Concat", "CheckFinite", "Require"}
+KEEPS = ELEMENTWISE | {"Select", "Concat", "CheckFinite", "CheckRange", "Require"}
