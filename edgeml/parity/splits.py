@@ -7,7 +7,7 @@ and right in another. ``compile`` counts these rows and judges the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from edgeml.sample import Sample
 # Sums are rounded anew this many times; a feature may lie this many times as far off as the farthest of them.
 TRIALS = 4
 WIDEN = 4.0
+_CELLS = 2**24
 
 
 def without_undetermined(program: Program, sample: Sample, truth: Truth) -> tuple[Sample, Truth, int]:
@@ -59,6 +60,17 @@ def split_by_rounding(program: Program, columns: dict[str, Array]) -> Array:
     undetermined = np.zeros(rows, dtype=bool)
     if not trees or any(node.op == "OnnxGraph" for node in program.nodes):
         return undetermined
+    # Every value of some rows at a time: texts have wide ones.
+    block = max(_CELLS // sum(node.type.width for node in program.nodes), 1)
+    for start in range(0, rows, block):
+        part = {name: column[start : start + block] for name, column in columns.items()}
+        undetermined[start : start + block] = _split_by_rounding(program, trees, part)
+    return undetermined
+
+
+def _split_by_rounding(program: Program, trees: Sequence[Node], columns: dict[str, Array]) -> Array:
+    """As ``split_by_rounding``, for these trees."""
+    undetermined = np.zeros(len(next(iter(columns.values()))), dtype=bool)
     base = values_of(program, columns)
     off = [np.zeros(base[node.inputs[0]].shape) for node in trees]
     with np.errstate(all="ignore"):
