@@ -78,7 +78,7 @@ def _analysis(c: Conversion, est: Any) -> dict[str, Any]:
 
 
 def _dtype(c: Conversion, est: Any) -> str:
-    name = np.dtype(est.dtype).name
+    name: str = np.dtype(est.dtype).name
     if name not in _DTYPES:
         raise c.refuse(est, "dtype", name, "use float64, float32, int64 or int32")
     return name
@@ -145,9 +145,7 @@ def hashing_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     return {"transform": Block(x if est.norm is None else _normalised(c, est, x), form="sparse")}
 
 
-@converter(
-    "sklearn.TfidfTransformer", honours=("norm", "use_idf", "sublinear_tf"), ignores=("smooth_idf",)
-)
+@converter("sklearn.TfidfTransformer", honours=("norm", "use_idf", "sublinear_tf"), ignores=("smooth_idf",))
 def tfidf_transformer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Counts of any source, weighted."""
     return {"transform": _weighted(c, est, X)}
@@ -200,7 +198,7 @@ def dict_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     if missing or len(set(order)) != len(order):
         raise SampleError(
             f"step {c.builder.origin or 'pipeline'}: DictVectorizer was fitted with the feature "
-            f"{features[missing[0]] if missing else features[order[0]]!r}, and the sample does not show which key it is of",
+            f"{features[missing[0] if missing else order[0]]!r}, and the sample does not show which key it is of",
             "pass a sample in which every key of the training data occurs, with values of its type",
         )
     x = c.builder.concat(parts).select(np.argsort(order))
@@ -216,7 +214,10 @@ def feature_hasher(c: Conversion, est: Any, X: Block) -> Outputs:
     """Values added up by the hash of their key; of a string by that of ``key=value``."""
     if est.input_type != "dict":
         raise c.refuse(
-            est, "input_type", est.input_type, "use input_type='dict': [dict(row) for row in X], or Counter(row) of strings"
+            est,
+            "input_type",
+            est.input_type,
+            "use input_type='dict': [dict(row) for row in X], or Counter(row) of strings",
         )
     dtype = _dtype(c, est)
     if dtype not in ("float64", "float32"):

@@ -92,7 +92,11 @@ class Schema:
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
             raise ManifestError("schema.json: the columns of a matrix must have one kind")
         rows, is_open = data.get("rows", "table"), data.get("open", False)
-        if rows not in get_args(RowForm) or not isinstance(is_open, bool) or (rows != "table" and data["form"] == "matrix"):
+        if (
+            rows not in get_args(RowForm)
+            or not isinstance(is_open, bool)
+            or (rows != "table" and data["form"] == "matrix")
+        ):
             raise ManifestError("schema.json: rows must be table, documents or dicts, the latter two of columns")
         if rows == "documents" and [c.kind for c in result] != ["string"]:
             raise ManifestError("schema.json: documents are one column of strings")

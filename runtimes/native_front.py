@@ -56,7 +56,9 @@ class Front:
         """The answers where the front has all of them already, as of a vectoriser alone; else None."""
         names = [entry.name for entry in self._rest.inputs]
         outputs = [self._rest.outputs[method] for method in methods]
-        if self._checked or any(v >= len(names) or names[v] not in self._front.outputs for o in outputs for v in o.values):
+        if self._checked or any(
+            v >= len(names) or names[v] not in self._front.outputs for o in outputs for v in o.values
+        ):
             return None
         return {o.name: interpreter.assemble([columns[names[v]] for v in o.values], o, rows) for o in outputs}
 

@@ -25,8 +25,8 @@ from edgeml.targets.base import About, Programs
 
 PARITY_ROWS = 5000  # of the sample; scikit-learn's forests take 10-100 us a row, so this stays within a second
 PROFILE_ROWS = 100_000
-# Of one method's answers to the rows that parity is measured on: 128 MB. Terms of texts make a million columns.
-PARITY_CELLS = 2**24
+# Of one method's answers to the rows that parity is measured on: 32 MB. Terms of texts make a million columns.
+PARITY_CELLS = 2**22
 SEED = 20  # fixed, so that equal inputs give equal bytes
 
 

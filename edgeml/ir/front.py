@@ -61,9 +61,7 @@ def _needed(program: Program, values: Set[int], given: Set[int]) -> set[int]:
     return keep
 
 
-def _part(
-    program: Program, keep: Set[int], given: Mapping[int, str], outputs: Mapping[str, Output]
-) -> Program:
+def _part(program: Program, keep: Set[int], given: Mapping[int, str], outputs: Mapping[str, Output]) -> Program:
     """The values in ``keep`` as a program of its own, which is handed those in ``given`` as inputs of these names."""
     first = len(program.inputs)
     inputs = [(at, entry) for at, entry in enumerate(program.inputs) if at in keep]

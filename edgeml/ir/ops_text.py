@@ -117,16 +117,14 @@ def _rows(rows: Sequence[Mapping[int, float]], width: int, dtype: str) -> Sparse
     return Sparse(numbers[order], columns[order], ends, width)
 
 
-@_source(
-    "Terms", _infer_terms, {**ANALYSIS, "vocabulary": "keys", "binary": "bool", "dtype": "str"}
-)
+@_source("Terms", _infer_terms, {**ANALYSIS, "vocabulary": "keys", "binary": "bool", "dtype": "str"})
 def terms(x: Array, vocabulary: tuple[str, ...], binary: bool, dtype: str, **analysis: Any) -> Sparse:
     """How often each term of the vocabulary occurs in a document; with ``binary`` 1 where it does."""
     analyse, place = _analyse(analysis), _places(vocabulary).get
     counted = (Counter(map(place, analyse(document))) for document in x[:, 0])
     rows = []
     for row in counted:
-        row.pop(None, None)  # type: ignore[call-overload]  # terms outside the vocabulary
+        row.pop(None, None)  # terms outside the vocabulary
         rows.append(dict.fromkeys(row, 1) if binary else row)
     return _rows(rows, len(vocabulary), dtype)  # type: ignore[arg-type]  # None is gone
 

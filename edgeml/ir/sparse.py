@@ -174,7 +174,8 @@ def _linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -
         products = x.data[:, None] * weight[x.indices, first : first + _COLUMNS_AT_ONCE]
         for at, product in enumerate(products.T, first):
             total[:, at : at + 1] = _added(x, product)
-    return total + bias
+    total += bias
+    return total
 
 
 def _select(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:

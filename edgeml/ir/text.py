@@ -1,9 +1,9 @@
 """How a document becomes terms, exactly as scikit-learn's vectorisers do it: lower case, accents, tokens, n-grams.
 
 In comes a string and the settings of a vectoriser, out goes the list of its terms in order. Case, accents and word
-characters are those of Python's own ``str.lower``, ``unicodedata`` and ``re``: no host locale takes part. A bundle never
-brings a regular expression of its own choice: only the patterns that ``token_pattern`` translates are ever compiled,
-none of which can backtrack more than once over a document. Called by ``ops_text``.
+characters are those of Python's own ``str.lower``, ``unicodedata`` and ``re``: no host locale takes part. A bundle
+never brings a regular expression of its own choice: only the patterns that ``token_pattern`` knows are ever compiled,
+none of which goes back over a run of characters more than once. Called by ``ops_text``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MOST_ATOMS = 16
 _SPACES = re.compile(r"\s\s+")
 _PATTERN = re.compile(r"(?:\(\?u\))?(?P<start>\\b)?(?P<atoms>.+?)(?P<end>\\b)?", re.DOTALL)
 _ATOM = re.compile(
-    r"(?P<set>\\[wWdDsS]|\.|\[\^?(?:\\[wWdDsS\\\[\]^.-]|[^\\\[\]&~|-]|-(?!-))+\]|\\[.+*?$^|()\[\]{}\\'-]|[A-Za-z0-9_'@#%&:;,=/ -])"
+    r"(?P<set>\\[wWdDsS]|\.|\[\^?(?:\\[wWdDsS\\\[\]^.-]|[^\\\[\]&~|-]|-(?!-))+\]"
+    r"|\\[.+*?$^|()\[\]{}\\'-]|[A-Za-z0-9_'@#%&:;,=/ -])"
     r"(?P<times>[+*?]|\{[0-9]{1,4}(?:,[0-9]{0,4})?\})?"
 )
-_WORDS = (r"\w", r"\d", "[a-z]", "[A-Z]", "[a-zA-Z]", "[A-Za-z]", "[0-9]", "[a-zA-Z0-9]", "[a-z0-9]")
 
 
 @lru_cache(maxsize=64)
@@ -34,8 +34,8 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
     """The regular expression, compiled; None for one outside the subset that takes a time linear in the document.
 
     The subset: ``\\b`` at either end or none, and between them up to 16 characters, classes (``\\w``, ``\\d``, ``\\S``)
-    or sets (``[a-z'-]``), each followed by nothing, ``?``, ``{m}``, ``{m,n}``, and the last one by ``+``, ``*`` or
-    ``{m,}`` too. No groups, alternatives, lazy quantifiers or flags other than ``(?u)``.
+    or sets (``[a-z'-]``), each with ``{m}`` or nothing, but for one that may have ``?`` or ``{m,n}``, or in the last place
+    ``+``, ``*`` or ``{m,}``. No groups, alternatives, lazy quantifiers or flags other than ``(?u)``.
     """
     found = _PATTERN.fullmatch(pattern)
     if found is None:
@@ -49,6 +49,8 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
         at = atom.end()
     if len(atoms) > _MOST_ATOMS or not all(_fits(atom["times"], last=atom is atoms[-1]) for atom in atoms):
         return None
+    if sum(_varies(atom["times"]) for atom in atoms) > 1:
+        return None
     # A run without \b before it would be tried again from each of its characters, were the \b behind it to fail.
     if found["end"] and not found["start"] and atoms[-1]["set"] != r"\w":
         return None
@@ -56,6 +58,10 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
         return re.compile(pattern)
     except (re.error, OverflowError):
         return None
+
+
+def _varies(times: str | None) -> bool:
+    return times is not None and (times in "+*?" or "," in times)
 
 
 def _fits(times: str | None, *, last: bool) -> bool:

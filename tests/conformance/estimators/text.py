@@ -25,7 +25,7 @@ from sklearn.svm import LinearSVC
 from tests.conformance.estimators.data import float32, positive, two_classes
 from tests.conformance.estimators.table import variant
 
-_WORDS = (
+_WORDS = (  # noqa: SIM905  # a sentence reads better than forty quoted words
     "The quick brown fox jumps over a lazy dog and was not seen again Café café naïve NAÏVE Straße STRASSE ΟΔΟΣ οδός "
     "İstanbul ılık don't e-mail x2 2020 42 日本語 テキスト Ünïcode ﬁne Ⅳ 𝐀𝐁 e\u0301te\u0301 résumé well-known it's"
 ).split()
