@@ -127,6 +127,8 @@ def _keys(c: Conversion, est: Any, X: Block, i: int) -> tuple[Value, Keys, list[
         return x, _string_keys(c, est, X, i), list(range(len(cells)))
     if cells.dtype == object:
         categories, array = _number_cells(c, est, X, i, x.dtype)
+    elif cells.dtype.kind == "M" and x.numpy.startswith("datetime64"):
+        categories, array = list(range(len(cells))), cells.astype(x.numpy).view(np.int64)
     elif cells.dtype.kind in "biuf":
         categories, array = list(range(len(cells))), cells
         if x.dtype in ("float64", "float32"):  # an object array may hold infinity, one of floats may not

@@ -56,7 +56,7 @@ def _documents(X: Any) -> tuple[Any, Schema] | None:
         return None
     name = getattr(X, "name", None)
     column = Column(name if isinstance(name, str) and name else DOCUMENT, "string")
-    return cells, Schema("columns", (column,), "documents")
+    return cells, Schema("columns", (column,), rows="documents")
 
 
 def _cells(X: Any) -> Any:
@@ -102,7 +102,8 @@ def _dicts(head: Any, X: Any) -> tuple[Any, Schema]:
     cells[:] = rows
     columns = tuple(Column(key, kind) for key, kind in kinds.items())
     # What was not seen in fit means nothing to a DictVectorizer; a FeatureHasher hashes it.
-    return cells, Schema("columns", columns, "dicts", open=type(head).__name__ == "DictVectorizer")
+    ignored = type(head).__name__ == "DictVectorizer"
+    return cells, Schema("columns", columns, "ignored" if ignored else "refused", "dicts")
 
 
 def _kind(key: str, value: Any) -> ColumnKind | None:

@@ -63,7 +63,13 @@ class NativeEngine:
             coded = replace(coded, front=read_front(bundle, coded.program))
         for method, facts in bundle.manifest["methods"].items():
             output = coded.program.outputs.get(method)
-            if output is None or (output.form, output.dtype) != (facts["form"], facts["dtype"]):
+            if (
+                output is None
+                or (output.form, output.dtype) != (facts["form"], facts["dtype"])
+                or (
+                    output.form == "list" and [coded.program.type_of(v).width for v in output.values] != facts["widths"]
+                )
+            ):
                 raise ManifestError(f"{PROGRAM}: method {method} is not what the manifest says", "compile it again")
         return cls(coded, bundle.schema, threads)
 
@@ -100,8 +106,8 @@ class NativeEngine:
     def one(self, method: str) -> Callable[[Row], Any]:
         """A function of one raw row; see native_row.py for what takes the fast way."""
         slow = generic_one(self, self._schema, method)
-        if self._kernels is None:
-            return slow
+        if self._kernels is None or any(c.unit is not None and c.used for c in self._schema.columns):
+            return slow  # the fast reader takes numbers, and dates are none
         return row_function(self._kernels, self._coded, self._texts, self._schema, method, slow)
 
     def _result(self, method: str, values: Sequence[Array], rows: int, new: Mapping[str, int]) -> Array:

@@ -55,13 +55,13 @@ def _dicts(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
     for at, row in enumerate(X):
         if not isinstance(row, Mapping):
             raise ShapeError(f"row {at} is of type {type(row).__name__}, row 0 is a dict", "pass rows of one form")
-        if not schema.open and not row.keys() <= known:
+        if schema.extra == "refused" and not row.keys() <= known:
             extra = min(map(str, row.keys() - known))
             raise ExtraColumnError(
                 f"row {at} has the key {extra!r}, which no row of the sample had",
                 "compile the pipeline with a sample that has every key, or leave this one out",
             )
-        for column in () if schema.open else schema.columns:
+        for column in () if schema.extra == "ignored" else schema.columns:
             value = row.get(column.name, "")
             if value is None or type(value).__name__ == "NAType" or (column.kind == "string" and value != value):
                 raise InputError(

@@ -34,9 +34,14 @@ from edgeml.ir.interpreter import needed
 from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
+    onnx_distances,
+    onnx_iterate,
     onnx_ml_ops,
+    onnx_pairs,
     onnx_quantised,
     onnx_rank,
+    onnx_remainder,
+    onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
 )
@@ -200,7 +205,7 @@ class _Lowering:
         groups: list[list[Tensor]] = []
         for v in output.values:
             part = self._in_dtype(self.tensors[v], output)
-            if groups and groups[-1][0].type.dtype == part.type.dtype:
+            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form != "list":
                 groups[-1].append(part)
             else:
                 groups.append([part])
@@ -216,7 +221,7 @@ class _Lowering:
                 value, shape = w.op("Squeeze", value, np.array([1])), (0,)
             while pending:
                 value = w.guard(value, shape, *pending.pop(0))
-            if output.form == "matrix":
+            if output.form != "vector":
                 value = w.op("Identity", value)  # a graph output of its own, whatever the value is
             value.name = name if len(groups) == 1 else w.unique(f"{name}_{number}")
             value.type = ir.TensorType(DTYPES[joined.type.dtype])

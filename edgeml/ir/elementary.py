@@ -32,9 +32,8 @@ def round_core(x: Any) -> Any:
     return (x + ROUND) - ROUND
 
 
-def exp_core(x: Any, k: Any) -> Any:
-    """exp(x - k ln 2) by its Taylor polynomial of degree 13; |x - k ln 2| <= 0.3466, truncation below 4e-18."""
-    r = (x - k * LN2_HI) - k * LN2_LO
+def exp_tail(r: Any) -> Any:
+    """(exp(r) - 1 - r) / r^2 by its Taylor polynomial, for |r| <= 0.3466: truncation below 4e-18 of exp(r)."""
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
     p = p * r + 1.0 / 39916800.0
@@ -46,14 +45,17 @@ def exp_core(x: Any, k: Any) -> Any:
     p = p * r + 1.0 / 120.0
     p = p * r + 1.0 / 24.0
     p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    return 1.0 + (r + r * r * p)
+    return p * r + 0.5
 
 
-def log_core(m: Any, e: Any) -> Any:
-    """log(m * 2^e) for m in [sqrt(1/2), sqrt(2)): 2 atanh((m - 1) / (m + 1)) + e ln 2."""
-    s = (m - 1.0) / (m + 1.0)
-    z = s * s
+def exp_core(x: Any, k: Any) -> Any:
+    """exp(x - k ln 2) for |x - k ln 2| <= 0.3466."""
+    r = (x - k * LN2_HI) - k * LN2_LO
+    return 1.0 + (r + r * r * exp_tail(r))
+
+
+def atanh_tail(z: Any) -> Any:
+    """(atanh(s) / s - 1) / z for z = s^2 and |s| <= 0.1716."""
     p = 1.0 / 23.0
     p = p * z + 1.0 / 21.0
     p = p * z + 1.0 / 19.0
@@ -64,9 +66,15 @@ def log_core(m: Any, e: Any) -> Any:
     p = p * z + 1.0 / 9.0
     p = p * z + 1.0 / 7.0
     p = p * z + 1.0 / 5.0
-    p = p * z + 1.0 / 3.0
+    return p * z + 1.0 / 3.0
+
+
+def log_core(m: Any, e: Any) -> Any:
+    """log(m * 2^e) for m in [sqrt(1/2), sqrt(2)): 2 atanh((m - 1) / (m + 1)) + e ln 2."""
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
     s2 = s + s
-    return e * LN2_HI + (s2 + (s2 * z * p + e * LN2_LO))
+    return e * LN2_HI + (s2 + (s2 * z * atanh_tail(z) + e * LN2_LO))
 
 
 def tanh_small_core(x: Any) -> Any:

@@ -29,6 +29,7 @@ _DOCUMENTS = (
     "Ⅳ ﬁn ½ x²", "nul\0nul a\tb\r\nc\u2028d\u00a0\u3000e", "日本語 한국어 हिन्दी", "\U0001d400\U0001d401 \U00010400",
     "a" * 10_000, "word " * 2_000,
 )  # fmt: skip
+_DATES = ("1970-01-01", "1969-12-31T23:59:59", "2000-02-29", "2100-12-31", "NaT")
 _INTS = (0, -1, 1, 255, 256, 2**31, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63))
 
 
@@ -40,7 +41,7 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
         for at, column in enumerate(sample.schema.columns)
         if column.used and column.kind != "any"
         for value in _values(sample, at, column)
-        if sample.schema.rows != "dicts" or sample.schema.open or _has_hash(column, value)
+        if sample.schema.rows != "dicts" or sample.schema.extra == "ignored" or _has_hash(column, value)
     ]
     if len(cells) > most:
         cells = [cells[i] for i in np.sort(rng.choice(len(cells), most, replace=False))]
@@ -74,6 +75,8 @@ def _values(sample: Sample, at: int, column: Column) -> list[Any]:
     if hasattr(dtype, "categories"):
         # A categorical column holds its categories and nothing else; the schema of an int64 one has no missing cells.
         return [*list(dtype.categories[:3]), *([np.nan] if column.kind not in ("int64", "bool") else [])]
+    if column.unit is not None:
+        return [pd.Timestamp(text).as_unit("us") for text in _DATES] + [cells.max(), cells.min()]
     if column.kind == "string":
         values: list[Any] = [*(_DOCUMENTS if sample.schema.rows == "documents" else _STRINGS), *missing]
         if dtype == "object" and (any(c is None for c in cells) or not any(isinstance(c, float) for c in cells)):
@@ -133,8 +136,8 @@ def _edit(rows: Any, sample: Sample, edits: list[tuple[int, int, Any]]) -> Any:
             cells = series.to_numpy(dtype=object, copy=True)
             for row, value in by_column[at]:
                 cells[row] = value
-            # pandas.array knows missing cells of its own dtypes; NumPy's take the cells as they are.
-            own = not isinstance(series.dtype, np.dtype)
+            # pandas.array knows missing cells of its own dtypes and of dates; NumPy's take the cells as they are.
+            own = not isinstance(series.dtype, np.dtype) or series.dtype.kind == "M"
             with np.errstate(over="ignore"):  # a large number becomes infinity in a narrow float
                 column = pd.array(cells, dtype=series.dtype) if own else cells.astype(series.dtype)
             series = pd.Series(column, name=name, dtype=series.dtype)  # else pandas 3 makes str of object cells

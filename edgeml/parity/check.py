@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, ties
+from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, side_by_side, ties
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.parity.conditioning import ill_conditioned
-from edgeml.parity.rounding import rounds_to_float32
+from edgeml.parity.rounding import iterates, rounds_to_float32
 from edgeml.parity.truth import Truth
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.in_range import run_in_range
@@ -27,6 +27,8 @@ from edgeml.sample import Sample
 # pipeline); then a multiple of that noise is the bound, up to a limit, and the report says so.
 NOISE_FACTOR = 10.0
 WIDEST_FACTOR = 1e3
+# Where scikit-learn iterates to a tolerance: rounding moves where within it an iteration ends.
+LOOP_BOUND = 1e-6
 SAMPLE = "sample"  # the name of the rows that are the caller's own
 # Awkward rows may all be beyond an engine's range; of the sample's own no more than this part, or it serves nobody.
 MOST_OUT_OF_RANGE = 0.01
@@ -58,10 +60,11 @@ class Finding:
 
 
 def bounds(program: Program, outputs: dict[str, Array], noise: dict[str, float]) -> dict[str, float]:
-    """Bound on the relative error of each method: by its dtype, and by the float32 sums behind a float64 result."""
+    """Bound on the relative error of each method: by its dtype, and by the float32 sums and the loops behind it."""
     result = {}
     for method, answer in outputs.items():
         usual = FLOAT32_BOUND if rounds_to_float32(program, method) else bound(answer.dtype)
+        usual = max(usual, LOOP_BOUND) if iterates(program, method) else usual
         result[method] = max(usual, min(NOISE_FACTOR * noise.get(method, 0.0), WIDEST_FACTOR * usual))
     return result
 
@@ -151,7 +154,7 @@ def judge(
 def _ask(model: Model, method: str, sample: Sample, rows: Array, measure: Measure) -> tuple[Array | None, Array]:
     """Answers about the rows within the engine's range, None for no row, and which these are, bool (rows,)."""
     found, within = run_in_range(
-        lambda at: {method: getattr(model, method)(sample.take(rows[at]))}, len(rows), measure.precision
+        lambda at: {method: side_by_side(getattr(model, method)(sample.take(rows[at])))}, len(rows), measure.precision
     )
     return found.get(method), within
 

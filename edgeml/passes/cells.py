@@ -108,7 +108,8 @@ _SAME = ("CheckFinite", "CheckRange", "Require", "Select", "Concat")
 # Ops whose result's column j depends on column j of every operand (on its only one where it has one).
 _CELLWISE = (
     "Add", "Sub", "Mul", "Div", "Minimum", "Maximum", *_COMPARE, "Equal", "And", "Or", "Not", "Where", "Neg", "Abs",
-    "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN", "IsNone", "Cast",
+    "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma",
+    "LogGamma", "BesselK", "Floor", "Round", "Sign", "Pow", "Fmod", "IsNaN", "IsNone", "Cast",
 )  # fmt: skip
 # Ops that compute every column of the result from the only column of the operand.
 _OF_ONE = ("Lookup", "Recode", "Take", "OneHot")

@@ -254,6 +254,10 @@ def _tanh(node: Node, xs: Sequence[Facts]) -> Facts:
     return _facts(-1 - _SLACK, 1 + _SLACK, xs[0].nan, node.type.width)
 
 
+def _turning(node: Node, xs: Sequence[Facts]) -> Facts:
+    return _facts(-1 - _SLACK, 1 + _SLACK, xs[0].nan | np.isinf(xs[0].magnitude), node.type.width)
+
+
 def _sum(node: Node, xs: Sequence[Facts]) -> Facts:
     total = xs[0].magnitude.sum(keepdims=True)
     nan = xs[0].nan.any() | (_infinite(xs[0]).sum() > 1) | np.isinf(total)
@@ -363,6 +367,10 @@ _RULES: dict[str, Callable[[Node, Sequence[Facts]], Facts]] = {
     "Exp": _exp,
     "Sigmoid": _sigmoid,
     "Tanh": _tanh,
+    "Erf": _tanh,
+    "Sign": _tanh,
+    "Sin": _turning,
+    "Cos": _turning,
     "ReduceSum": _sum,
     "ReduceMax": _extreme,
     "ReduceMin": _extreme,

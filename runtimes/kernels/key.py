@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from edgeml._version import __version__
-from edgeml.ir import elementary
+from edgeml.ir import elementary, metrics
 
 FOLDER = Path(__file__).parent
 # Lines of /proc/cpuinfo that say what the first CPU is; the others change while the machine runs.
@@ -31,7 +31,9 @@ _LINUX_NAMES = {
 
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
-    return [*sorted(FOLDER.glob("*.py")), Path(elementary.__file__)]
+    formulas = Path(elementary.__file__)
+    others = sorted(formulas.parent.glob("elementary_*.py"))
+    return [*sorted(FOLDER.glob("*.py")), formulas, *others, Path(metrics.__file__)]
 
 
 def identity() -> str:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from edgeml.ir import Builder, interpreter
+from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_raw import NATIVE_ONLY
 from edgeml.targets.onnx import lower
 from edgeml.targets.onnx_graph import CHECKS, LOWERINGS
+from tests.loops import LOOPS, SOLVES
 from tests.onnx_oracle import ABOUT, INF, NAN, TREE, assert_equal, run
 
 FLOATS = np.array([0.0, -0.0, 1.5, -2.5, NAN, INF, -INF, 5e-324, 1e308, -1e308, 1e-3, 3.0, 3.0000000000000004])
@@ -70,6 +72,12 @@ def attributes(op, columns, rtol=0.0, **attrs):
 
 F4 = FLOATS[np.abs(FLOATS) != 1e308].astype(np.float32)
 BOOLS = np.array([True, False])
+POINTS = rows_of(np.array([0.0, 1.0, -0.5, 3.0, NAN]), 20, 9, seed=2)
+VARIANCES = rows_of(np.array([0.5, 1.0, 2.0, 0.25]), 20, 20, seed=3)
+LOOP_CELLS = {
+    "float64": np.array([0.3, 2.0, 17.5, 1e6]), "float32": np.array([0.1, -2.0, 3.5], np.float32),
+    "int64": np.array([-7, 0, 2, 11, 40]), "bool": BOOLS,
+}  # fmt: skip
 ARITHMETIC = np.array([0.1, -0.2, 3.7, 1e10, -1e-10, 1e300])
 
 CASES = {
@@ -120,6 +128,32 @@ CASES = {
         + unary(op, np.concatenate([F4, np.linspace(-80, 80, 501, dtype=np.float32)]), rtol=2e-7)
         for op in ("Exp", "Log", "Sigmoid", "Tanh")
     },
+    **{
+        op: unary(op, np.concatenate([FLOATS, np.linspace(-30, 30, 501), np.logspace(-9, 9, 99)]), rtol=1e-11)
+        + unary(op, np.concatenate([F4, np.linspace(-3, 3, 501, dtype=np.float32)]), rtol=2e-7)
+        for op in ("Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma", "LogGamma")
+    },
+    **{
+        op: unary(op, np.concatenate([FLOATS, np.linspace(-30, 30, 241), [2.0**52 - 0.5, 2.0**53 + 2]]))
+        + unary(op, np.concatenate([F4, np.linspace(-3, 3, 25, dtype=np.float32)]))
+        for op in ("Floor", "Round", "Sign")
+    },
+    "Fmod": [
+        Case(dict(zip("xy", pairs(v), strict=True)), lambda b, x, y: b.op("Fmod", x, y), id=f"Fmod-{v.dtype}")
+        for v in (np.concatenate([FLOATS, [2.0, -3.0, 0.7]]), np.concatenate([F4, np.array([2.0, -0.3], np.float32)]))
+    ],
+    "Pow": [
+        Case(dict(zip("xy", pairs(v), strict=True)), lambda b, x, y: b.pow(x, y), rtol, id=f"Pow-{v.dtype}")
+        for v, rtol in (
+            (np.concatenate([FLOATS, [2.0, -3.0, 7.0, 0.5, 1 / 3, 64.0, 65.0, -70.0]]), 1e-12),
+            (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
+        )
+    ],
+    "BesselK": [
+        attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
+        for order in (0.0, 0.5, -1.0, 2.7)
+    ]
+    + [attributes("BesselK", {"x": F4}, 2e-7, order=0.3)],
     "IsNaN": unary("IsNaN", FLOATS) + unary("IsNaN", F4) + unary("IsNaN", TEXTS),
     "IsNone": unary("IsNone", TEXTS),
     "ReduceSum": unary("ReduceSum", ARITHMETIC, (1, 2, 3, 17)) + unary("ReduceSum", INTS[:5], (4,)),
@@ -211,9 +245,67 @@ CASES = {
             (np.cumsum(np.random.default_rng(0).random(37)) - 5, np.random.default_rng(1).random(37)),
         ]
     ],
+    "Loop": [
+        Case(
+            {f"x{i}": rows_of(LOOP_CELLS[d], w, seed=i) for i, (d, w) in enumerate(zip(dtypes, widths, strict=True))},
+            build,
+            1e-6 if "float32" in dtypes else 1e-12,
+            id=f"Loop-{build.__name__}",
+        )
+        for dtypes, widths, build in LOOPS
+    ],
+    "Solve": [
+        Case({"x": np.random.default_rng(0).normal(size=(50, 3))}, build, 1e-12, id=f"Solve-{at}")
+        for at, build in enumerate(SOLVES)
+    ]
+    + [
+        Case(
+            {"x": np.array([[1.0, 2.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0], [2.0, 0.5, 0.5, 1.0]])},
+            lambda b, x: b.is_nan(b.solve(x, x.select([0, 1]))),
+            id="Solve-not-definite",
+        )
+    ],
     "CheckFinite": [
         attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
         attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
+    ],
+    "Distances": [
+        Case(
+            {"x": rows_of(FLOATS if dtype == "float64" else F4, width)},
+            lambda b, x, m=metric, w=width: b.distances(
+                x, POINTS[:, :w], m, p=2.5, weights=VARIANCES[:w, :w] if m == MAHALANOBIS else VARIANCES[0, :w]
+            ),
+            1e-6 if metric in ("minkowski", MAHALANOBIS) else 0.0,
+            id=f"Distances-{metric}-{dtype}-{width}",
+        )
+        for metric in (*METRICS, MAHALANOBIS)
+        for dtype in ("float64", "float32")
+        for width in (2, 20)
+    ],
+    "TopK": [
+        Case({"x": rows_of(values, 40)}, lambda b, x, k=k: b.top_k(x, k), id=f"TopK-{values.dtype}-{k}")
+        for values in (FLOATS[FLOATS != INF], F4[F4 != INF])
+        for k in (1, 7, 40)
+    ],
+    "TakeAlong": [
+        *(
+            Case(
+                {"x": rows_of(values, 5), "y": rows_of(ARITHMETIC, 5)},
+                lambda b, x, y: b.take_along(x, b.top_k(y, 3)),
+                id=f"TakeAlong-{values.dtype}",
+            )
+            for values in (FLOATS, F4, INTS, BOOLS)
+        ),
+        Case(
+            {"y": rows_of(ARITHMETIC, 5)},
+            lambda b, y: b.take_along(b.constant([1.5, 2.5, -0.0, NAN, 7.0]), b.top_k(y, 3)),
+            id="TakeAlong-one-row",
+        ),
+        Case(
+            {"x": rows_of(INTS, 5)},
+            lambda b, x: b.take_along(x, b.top_k(b.constant([3.0, 1.0, 2.0, 0.0, 9.0]), 3)),
+            id="TakeAlong-one-row-of-positions",
+        ),
     ],
     "Require": [
         Case(

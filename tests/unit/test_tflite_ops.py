@@ -29,7 +29,10 @@ INTS = np.array([0, 1, -1, 7, 2**29, -(2**29), 255])
 BOOLS = np.array([True, False])
 ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
 # Left out of a graph on purpose; see tflite_split.py for where they run.
-NOT_IN_A_GRAPH = {"IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only"}
+NOT_IN_A_GRAPH = {
+    "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
+    "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
+}  # fmt: skip
 
 
 def rows_of(values, width, seed=0, count=64):

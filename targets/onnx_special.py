@@ -1,0 +1,143 @@
+"""ONNX lowerings of the special functions (edgeml/ir/ops_special.py).
+
+onnxruntime has kernels of its own for the power, sine, cosine and rounding of doubles; for the others the formulas of
+edgeml/ir/elementary_*.py are written out in the graph, through values that have operators.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeml.ir.elementary_gamma import bessel_constants, bessel_k_of, digamma_of, log_gamma_of
+from edgeml.ir.elementary_special import (
+    Vocabulary,
+    erf_of,
+    expm1_of,
+    log1p_of,
+    normal_quantile_of,
+    sign_of,
+)
+from edgeml.ir.program import Node
+from edgeml.targets.onnx_graph import Tensor, Writer, lowers
+
+
+class _Term:
+    """A float64 or bool value of the graph with Python's operators."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, writer: Writer, value: ir.Value) -> None:
+        self.writer, self.value = writer, value
+
+    def op(self, name: str, *operands: Any) -> _Term:
+        return _Term(self.writer, self.writer.op(name, *(_operand(x) for x in operands)))
+
+    def __add__(self, other: Any) -> _Term:
+        return self.op("Add", self, other)
+
+    def __radd__(self, other: Any) -> _Term:
+        return self.op("Add", other, self)
+
+    def __sub__(self, other: Any) -> _Term:
+        return self.op("Sub", self, other)
+
+    def __rsub__(self, other: Any) -> _Term:
+        return self.op("Sub", other, self)
+
+    def __mul__(self, other: Any) -> _Term:
+        return self.op("Mul", self, other)
+
+    def __rmul__(self, other: Any) -> _Term:
+        return self.op("Mul", other, self)
+
+    def __truediv__(self, other: Any) -> _Term:
+        return self.op("Div", self, other)
+
+    def __rtruediv__(self, other: Any) -> _Term:
+        return self.op("Div", other, self)
+
+    def __neg__(self) -> _Term:
+        return self.op("Neg", self)
+
+    def __abs__(self) -> _Term:
+        return self.op("Abs", self)
+
+    def __lt__(self, other: Any) -> _Term:
+        return self.op("Less", self, other)
+
+    def __le__(self, other: Any) -> _Term:
+        return self.op("LessOrEqual", self, other)
+
+    def __gt__(self, other: Any) -> _Term:
+        return self.op("Greater", self, other)
+
+    def __ge__(self, other: Any) -> _Term:
+        return self.op("GreaterOrEqual", self, other)
+
+    def __eq__(self, other: Any) -> _Term:  # type: ignore[override]  # a term compares elementwise, as arrays do
+        return self.op("Equal", self, other)
+
+    def __ne__(self, other: Any) -> _Term:  # type: ignore[override]  # as __eq__
+        equal = self.op("Equal", self, other)
+        return equal.op("Not", equal)
+
+    def __and__(self, other: Any) -> _Term:
+        return self.op("And", self, other)
+
+    def __or__(self, other: Any) -> _Term:
+        return self.op("Or", self, other)
+
+
+def _operand(x: Any) -> Any:
+    return x.value if isinstance(x, _Term) else np.float64(x)
+
+
+def _where(condition: _Term, x: Any, y: Any) -> _Term:
+    return condition.op("Where", condition, x, y)
+
+
+_GRAPH = Vocabulary(
+    where=_where,
+    nearest=lambda x: x.op("Round", x),
+    floor=lambda x: x.op("Floor", x),
+    exp=lambda x: x.op("Exp", x),
+    log=lambda x: x.op("Log", x),
+    sqrt=lambda x: x.op("Sqrt", x),
+    sin=lambda x: x.op("Sin", x),
+    cos=lambda x: x.op("Cos", x),
+)
+_FORMULAS = {
+    "Log1p": log1p_of(_GRAPH),
+    "Expm1": expm1_of(_GRAPH),
+    "Erf": erf_of(_GRAPH),
+    "NormalQuantile": normal_quantile_of(_GRAPH),
+    "Digamma": digamma_of(_GRAPH),
+    "LogGamma": log_gamma_of(_GRAPH),
+    # onnxruntime's Sign of NaN is 0.
+    "Sign": sign_of(_where),
+}
+_bessel_k = bessel_k_of(_GRAPH)
+
+
+@lowers("Sin", "Cos", "Floor", "Round", "Pow")
+def own(w: Writer, node: Node, *xs: Tensor) -> ir.Value:
+    return _rounded(w, node, w.op(node.op, *(w.as_float64(x) for x in xs)))
+
+
+@lowers(*_FORMULAS)
+def formula(w: Writer, node: Node, x: Tensor) -> ir.Value:
+    return _rounded(w, node, _FORMULAS[node.op](_Term(w, w.as_float64(x))).value)
+
+
+@lowers("BesselK")
+def bessel_k(w: Writer, node: Node, x: Tensor) -> ir.Value:
+    result = _bessel_k(_Term(w, w.as_float64(x)), *bessel_constants(node.attrs["order"]))
+    return _rounded(w, node, result.value)
+
+
+def _rounded(w: Writer, node: Node, value: ir.Value) -> ir.Value:
+    """The float64 result in the dtype of the node."""
+    return value if node.type.dtype == "float64" else w.cast(value, "float32")
