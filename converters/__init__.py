@@ -58,5 +58,6 @@ for _module in (
     "manifold",
     "knn_imputing",
     "boosters_xgboost",
+    "text",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -17,6 +17,7 @@ from edgeml.ir import (
     ops_search,
     ops_special,
     ops_tensor,
+    ops_text,
 )
 from edgeml.ir.table import OPS, Op
 
@@ -33,4 +34,5 @@ __all__ = [
     "ops_search",
     "ops_special",
     "ops_tensor",
+    "ops_text",
 ]

@@ -168,7 +168,8 @@ def _suspects(sample: Sample) -> Array:
     """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
     import pandas as pd
 
-    columns = [sample.rows[c] for c in sample.rows] if sample.is_frame else list(sample.rows.T)
+    rows = sample.rows
+    columns = [rows[c] for c in rows] if sample.is_frame else [rows] if rows.ndim == 1 else list(rows.T)
     found = np.zeros(len(sample), dtype=bool)
     for column in columns:
         found |= np.asarray(pd.isna(column))
