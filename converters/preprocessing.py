@@ -1,7 +1,7 @@
 """Transformers that change each column by a curve or a table: bins, polynomials, quantiles, powers, target means.
 
-In comes a Block, out goes ``transform``, in scikit-learn's order of operations. SplineTransformer is in splines.py, scalers
-in scaling.py, encoders of categories in encoding.py, whose look-up TargetEncoder shares.
+In comes a Block, out goes ``transform``, in scikit-learn's order of operations. SplineTransformer is in splines.py,
+scalers in scaling.py, encoders of categories in encoding.py, whose look-up TargetEncoder shares.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ _BOUNDS_THRESHOLD = 1e-7
 )
 def k_bins_discretizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """How many inner edges are at or below the cell; as one-hot columns unless ``encode`` is ordinal."""
-    x = X.matrix(c, est)
-    if est.dtype is not None:
-        x = x.cast(np.dtype(est.dtype).name)
+    x = X.matrix(c, est, dtype="float" if est.dtype is None else np.dtype(est.dtype).name)
     dtype = x.dtype
     bins = ranks(x, [edges[1:-1] for edges in est.bin_edges_])
     if est.encode == "ordinal":
