@@ -1,7 +1,7 @@
 """Random features of kernels, and random projections.
 
-In comes a Block of numbers, out goes ``transform``: products with the fitted random matrices, cosines and count
-sketches in scikit-learn's order of operations.
+In comes a Block of numbers, out goes ``transform``: products with the fitted random matrices, and cosines, in
+scikit-learn's order of operations.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.products import affine, numeric, weight_of
-from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.converters.registry import Conversion, Outputs, converter, refuse_estimator
 from edgeml.ir import Value
 
 
@@ -63,36 +63,12 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     return {"transform": Block(*parts, form="sparse" if X.form == "sparse" else "array")}
 
 
-@converter(
-    "sklearn.PolynomialCountSketch", honours=("gamma", "degree", "coef0", "n_components"), ignores=("random_state",)
-)
+@converter("sklearn.PolynomialCountSketch", ignores=("gamma", "degree", "coef0", "n_components", "random_state"))
 def polynomial_count_sketch(c: Conversion, est: Any, X: Block) -> Outputs:
-    """The circular convolution of the count sketches of sqrt(gamma) x, by their Fourier transforms."""
-    b = c.builder
-    x = numeric(c, est, X).cast("float64") * float(np.sqrt(est.gamma))
-    if est.coef0 != 0:
-        x = b.concat([x, _every_row(x, float(np.sqrt(est.coef0)))])
-    n = est.n_components
-    angles = -2.0 * np.pi * (np.outer(np.arange(n), np.arange(n)) % n) / n
-    cosine, sine = np.cos(angles), np.sin(angles)
-    real, imaginary = None, None
-    for hashes, signs in zip(est.indexHash_, est.bitHash_, strict=True):
-        # Row j of the sketch's matrix has the sign of column j at its hash: its transform is a row of the DFT.
-        re = b.linear(x, signs[:, None].astype(np.float64) * cosine[hashes])
-        im = b.linear(x, signs[:, None].astype(np.float64) * sine[hashes])
-        if real is None or imaginary is None:
-            real, imaginary = re, im
-        else:
-            real, imaginary = real * re - imaginary * im, real * im + imaginary * re
-    assert real is not None  # the degree is at least 1
-    assert imaginary is not None
-    # The inverse transform's real part; its kernel is the conjugate of the other's.
-    return {"transform": Block(b.linear(real, cosine / n) + b.linear(imaginary, sine / n))}
-
-
-def _every_row(x: Value, cell: float) -> Value:
-    """A column of one number."""
-    return x.builder.constant(np.array([cell], dtype=x.dtype))
+    """Refused: its Fourier transforms leave rounding noise of SciPy's own where other ways leave nothing or NaN."""
+    raise refuse_estimator(
+        c, est, "its answers hold the rounding noise of SciPy's Fourier transforms, which no other library repeats"
+    )
 
 
 @converter(
