@@ -47,10 +47,14 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     x = b.require(x, x >= np.zeros(1, dtype=x.dtype), message)
     interval = est.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps]
     zero = x == np.zeros(1, dtype=x.dtype)
-    dtype, whole = x.dtype, x.dtype == "int64"
-    positive = b.where(zero, np.ones(1, dtype=dtype), x).cast("float64" if whole else dtype)
-    nothing = np.zeros(1, dtype=positive.dtype)
-    log, twice = b.log(positive) * float(interval), positive * 2.0 * float(interval)
+    dtype = x.dtype
+    floats = "float32" if dtype == "float32" else "float64"
+    cells = b.where(zero, np.ones(1, dtype=dtype), x)
+    # Whole numbers are doubled as such: the largest of them wrap around.
+    twice = (cells * np.full(1, 2, dtype=dtype)).cast(floats) * float(interval)
+    positive = cells.cast(floats)
+    nothing = np.zeros(1, dtype=floats)
+    log = b.log(positive) * float(interval)
 
     def stored(value: Value) -> Value:
         """As scikit-learn stores it: in an array like X, so whole numbers stay whole."""

@@ -111,14 +111,6 @@ def _basis(x: Value, splines: Any) -> Value:
     return total
 
 
-def _tangent(distance: Value, start: Array, slope: Array) -> Value:
-    """start + distance * slope; a slope of 0 stays out of it, as infinity times 0 is NaN."""
-    b = distance.builder
-    if not slope.any():
-        return b.constant(start)
-    return b.where(b.constant(slope == 0), b.constant(start), distance * slope + start)
-
-
 def _pieces(x: Value, edges: list[Array]) -> Value:
     """The piece between knots that a cell lies in, from 0; cells outside belong to the first or the last."""
     distinct = [np.unique(e) for e in edges]

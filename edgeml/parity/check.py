@@ -128,7 +128,10 @@ def judge(
         single, floats = measure.precision == "float32", expected.dtype.kind == "f"
         if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
             judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
-            noisy, largest = ill_conditioned(continuous[0], judged, method, expected, actual, allowed, measure, program)
+            turns = name != SAMPLE and any(node.op in ("Sin", "Cos") for node in continuous[1].nodes)
+            noisy, largest = ill_conditioned(
+                continuous[0], judged, method, expected, actual, allowed, measure, program, turns=turns
+            )
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue
