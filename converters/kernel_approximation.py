@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.products import affine, numeric, weight_of
-from edgeml.converters.registry import Conversion, Outputs, converter, refuse_estimator
+from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
 
@@ -67,12 +67,31 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     return {"transform": Block(*parts, form="sparse" if X.form == "sparse" else "array")}
 
 
-@converter("sklearn.PolynomialCountSketch", ignores=("gamma", "degree", "coef0", "n_components", "random_state"))
+@converter(
+    "sklearn.PolynomialCountSketch", honours=("gamma", "degree", "coef0", "n_components"), ignores=("random_state",)
+)
 def polynomial_count_sketch(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Refused: its Fourier transforms leave rounding noise of SciPy's own where other ways leave nothing or NaN."""
-    raise refuse_estimator(
-        c, est, "its answers hold the rounding noise of SciPy's Fourier transforms, which no other library repeats"
-    )
+    """The circular convolution of the count sketches of sqrt(gamma) x.
+
+    scikit-learn takes the way through Fourier transforms. Sums give the same but for rounding, and 0 where nothing
+    falls; of a product that overflows its transform leaves NaN, all over the row.
+    """
+    b = c.builder
+    x = numeric(c, est, X).cast("float64") * float(np.sqrt(est.gamma))
+    if est.coef0 != 0:
+        x = b.concat([x, b.constant(np.array([np.sqrt(est.coef0)]))])
+    n = est.n_components
+    # Of degree 1 too there is a convolution, with 1 at the first place: the transform's rounding is told by it.
+    product: Value | None = b.constant(np.eye(1, n)[0]) if est.degree == 1 else None
+    size = b.constant(np.ones(1))
+    for hashes, signs in zip(est.indexHash_, est.bitHash_, strict=True):
+        weight = np.zeros((x.width, n))
+        weight[np.arange(x.width), hashes] = signs
+        sketch = b.linear(x, weight)
+        product = sketch if product is None else b.op("Convolve", product, sketch)
+        size = b.sum(b.abs(sketch)) * size
+    assert product is not None  # the degree is at least 1
+    return {"transform": Block(b.where(size < np.inf, product, np.full(1, np.nan)))}
 
 
 @converter(

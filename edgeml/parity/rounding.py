@@ -36,6 +36,7 @@ ROUND_AT_WILL = frozenset(
         "LogGamma",
         "BesselK",
         "Pow",
+        "Convolve",
     }
 )
 

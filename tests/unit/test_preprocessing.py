@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSketch, SkewedChi2Sampler
+from sklearn.kernel_approximation import AdditiveChi2Sampler, SkewedChi2Sampler
 from sklearn.preprocessing import (
     KBinsDiscretizer,
     LabelBinarizer,
@@ -43,7 +43,6 @@ def answers(est, rows):
         (LabelEncoder().fit(["a", "b"]), "it encodes targets y, not rows X: use OrdinalEncoder"),
         (LabelBinarizer().fit(["a", "b", "c"]), "it encodes targets y"),
         (MultiLabelBinarizer().fit([["a"], ["b"]]), "it encodes targets y"),
-        (PolynomialCountSketch().fit(X), "rounding noise of SciPy's Fourier transforms"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_by_name(est, reason):

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.kernel_approximation import AdditiveChi2Sampler, RBFSampler, SkewedChi2Sampler
+from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSketch, RBFSampler, SkewedChi2Sampler
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
@@ -45,6 +45,8 @@ def _sparse(estimator: Any, tflite: str = "") -> Variant:
 waves = partial(variant, tflite="TFLite has no way to compute Cos")
 
 
+_CONVOLVE = "TFLite has no way to compute Convolve"
+
 VARIANTS: tuple[Variant, ...] = (
     waves(RBFSampler(n_components=20, random_state=0), iris),
     waves(RBFSampler(gamma="scale", n_components=7, random_state=0), iris),
@@ -60,6 +62,10 @@ VARIANTS: tuple[Variant, ...] = (
     variant(AdditiveChi2Sampler(), shares32),
     variant(AdditiveChi2Sampler(), positive, tflite="beyond the range of int32"),
     _sparse(AdditiveChi2Sampler()),
+    variant(PolynomialCountSketch(n_components=5, random_state=0), iris, tflite=_CONVOLVE),
+    variant(PolynomialCountSketch(degree=3, gamma=0.3, n_components=11, random_state=0), iris, tflite=_CONVOLVE),
+    variant(PolynomialCountSketch(degree=4, coef0=1, n_components=10, random_state=0), float32, tflite=_CONVOLVE),
+    _sparse(PolynomialCountSketch(n_components=10, coef0=0.5, random_state=0), _CONVOLVE),
     variant(GaussianRandomProjection(n_components=5, random_state=0), wide),
     variant(GaussianRandomProjection(n_components=5, random_state=0), wide32),
     variant(GaussianRandomProjection(eps=0.9, compute_inverse_components=True, random_state=0), wide),
