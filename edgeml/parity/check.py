@@ -80,6 +80,15 @@ def overflowed(truth: Truth) -> Array:
     return bad
 
 
+def cancelled(truth: Truth) -> Array:
+    """Answered rows with NaN or infinity: of an overflow a Fourier transform makes both, here and there."""
+    answer = truth.outputs.get("transform")
+    if answer is None or answer.dtype.kind != "f":
+        return np.zeros(len(truth.answered), dtype=bool)
+    gone: Array = ~np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
+    return gone
+
+
 def judge(
     model: Model,
     sample: Sample,
@@ -102,6 +111,11 @@ def judge(
     overflow = overflowed(truth)
     if continuous is not None:
         overflow |= undetermined(continuous[1], Sample(sample.take(truth.answered), sample.schema))
+    ops = {node.op for node in continuous[1].nodes} if continuous is not None else set()
+    if name == SAMPLE:
+        ops &= {"Convolve"}
+    if "Convolve" in ops:
+        overflow |= cancelled(truth)
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
     within = np.ones(len(good), dtype=bool)
@@ -146,6 +160,7 @@ def judge(
                 allowed,
                 measure,
                 program,
+                ops=ops,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
             if largest > allowed and not single and name != SAMPLE:
