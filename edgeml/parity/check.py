@@ -17,9 +17,9 @@ from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.parity.conditioning import ill_conditioned, reordered
-from edgeml.parity.partition import undetermined
 from edgeml.parity.rounding import rounds_to_float32
 from edgeml.parity.truth import Truth
+from edgeml.parity.unsettled import unsettled
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
@@ -38,7 +38,7 @@ class Finding:
     """How one engine did on one set of rows.
 
     ``refused`` counts rows that scikit-learn refuses, ``unjudged`` those whose score overflows in scikit-learn itself,
-    or whose neighbours NumPy's partition leaves to the CPU (partition.py),
+    or whose answer it does not settle (unsettled.py),
     ``out_of_range`` those that an engine refuses by name since float32 cannot follow them.
     """
 
@@ -98,7 +98,7 @@ def judge(
     problems: list[str] = []
     overflow = overflowed(truth)
     if continuous is not None:
-        overflow |= undetermined(continuous[1], Sample(sample.take(truth.answered), sample.schema))
+        overflow |= unsettled(*continuous, Sample(sample.take(truth.answered), sample.schema))
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
     within = np.ones(len(good), dtype=bool)
