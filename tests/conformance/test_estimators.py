@@ -63,7 +63,8 @@ def test_what_is_skipped_is_refused_by_name(variant, tmp_path):
     assert variant is not None, "TFLite alone refuses some"
     model, X = variant.fit()
     for engine, reason in variant.skip.items():
-        with pytest.raises(edgeml.errors.FormatError) as caught:
+        # A format that cannot express the program, or one whose float32 does not follow scikit-learn on awkward rows.
+        with pytest.raises((edgeml.errors.FormatError, edgeml.errors.ParityError)) as caught:
             edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=[engine])
         assert reason in str(caught.value), engine
 
