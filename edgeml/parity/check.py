@@ -134,7 +134,7 @@ def judge(
             judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
             noisy, largest = ill_conditioned(continuous[0], judged, method, expected, actual, allowed, measure, program)
             if largest > allowed and not single and name != SAMPLE:
-                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed)
+                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue

@@ -17,6 +17,7 @@ import numpy as np
 from edgeml.compare import FLOAT64_BOUND
 from edgeml.ir.program import Program
 from edgeml.ir.table import Array
+from edgeml.parity.conditioning import has_meaning
 from edgeml.parity.splits import values_of
 from edgeml.parity.truth import call, quiet
 from edgeml.runtimes.frames import read_rows
@@ -29,7 +30,7 @@ _ROWS = 256
 def unsettled(pipeline: Any, program: Program, sample: Sample) -> Array:
     """Such rows, bool (rows,)."""
     result = np.zeros(len(sample), dtype=bool)
-    chosen = [node for node in program.nodes if node.op == "TopK"]
+    chosen = [node for node in program.nodes if node.op == "TopK" and has_meaning(program)]
     for start in range(0, len(sample) if chosen else 0, _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(sample)))
         columns, _ = read_rows(sample.take(rows), sample.schema)

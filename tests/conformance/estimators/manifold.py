@@ -48,9 +48,9 @@ VARIANTS = (
     variant(LocallyLinearEmbedding(n_neighbors=9, method="hessian", random_state=0), roll),
     variant(LocallyLinearEmbedding(n_neighbors=9, method="ltsa", random_state=0), roll),
     variant(LabelPropagation(), few_labels, tflite="tflite engine"),
-    variant(LabelPropagation(gamma=0.7), few_labels, tflite="tflite engine"),
+    variant(LabelPropagation(gamma=0.2), few_labels, tflite="tflite engine"),
     variant(LabelPropagation(kernel="knn", n_neighbors=5), few_labels),
     variant(LabelPropagation(gamma=0.5), few_small_labels),
-    variant(LabelSpreading(gamma=1.0, alpha=0.4), few_labels, tflite="tflite engine"),
+    variant(LabelSpreading(gamma=0.2, alpha=0.4), few_labels, tflite="tflite engine"),
     variant(LabelSpreading(kernel="knn", n_neighbors=4), few_labels),
 )
