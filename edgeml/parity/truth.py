@@ -79,10 +79,8 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
     """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
-    wide = any(answer.ndim > 1 for answer in answers)
-    return np.concatenate(
-        [a.reshape(count, -1) if wide and a.ndim == 1 else a for a, count in zip(answers, counts, strict=True)]
-    )
+    wide = any(a.ndim > 1 or len(a) != count for a, count in zip(answers, counts, strict=True))
+    return np.concatenate([a.reshape(count, -1) if wide else a for a, count in zip(answers, counts, strict=True)])
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
