@@ -1,4 +1,4 @@
-"""Composition: Pipeline, FeatureUnion, ColumnTransformer, and the identity FunctionTransformer.
+"""Composition: Pipeline, FeatureUnion and ColumnTransformer.
 
 In comes a Block, out goes what the parts return: the last step's methods of a Pipeline, the parts' columns
 side by side of the other two, in the container (array, sparse matrix, frame) that scikit-learn would stack
@@ -144,25 +144,3 @@ def _weighted(c: Conversion, est: Any, X: Block, weight: Any) -> Block:
             factor = np.asarray([weight])
         values.append(value * factor)
     return Block(*values, names=X.names, form=X.form)
-
-
-@converter(
-    "sklearn.FunctionTransformer",
-    honours=("func", "validate"),
-    ignores=("inverse_func", "accept_sparse", "check_inverse", "feature_names_out", "kw_args", "inv_kw_args"),
-    note="the identity only (func=None)",
-)
-def function_transformer(c: Conversion, est: Any, X: Block) -> Outputs:
-    """X as it is; with ``validate``, as one checked numeric matrix."""
-    if est.func is not None:
-        raise c.refuse(
-            est,
-            "func",
-            getattr(est.func, "__name__", est.func),
-            "Python functions cannot be compiled: apply it to the data before the pipeline, or use a "
-            "transformer that computes the same",
-        )
-    if not est.validate:
-        return {"transform": X}
-    form: BlockForm = "sparse" if X.form == "sparse" else "array"
-    return {"transform": Block(X.matrix(c, est, dtype=X.dtype), names=X.names, form=form)}

@@ -26,7 +26,8 @@ from edgeml.converters.block import Block
 from edgeml.errors import NotFittedError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import Builder, Value
 
-# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value.
+# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value; of several outputs
+# `predict` is a Block of one column an output, and a method that gives a list of arrays a Block of one value an array.
 Outputs = Mapping[str, "Value | Block"]
 Convert = Callable[["Conversion", Any, Block], Outputs]
 
@@ -74,6 +75,18 @@ def converter(
     return register
 
 
+# Registry key -> (reason, remedy): estimators that have methods for new rows which no program can give.
+REFUSED: dict[str, tuple[str, str]] = {}
+
+
+def refused(*keys: str, reason: str, remedy: str) -> None:
+    """Refuse estimators by name. ``reason`` goes to the support table too."""
+    for key in keys:
+        if key in CONVERTERS or key in REFUSED:
+            raise ValueError(f"{key} is converted, or refused twice")
+        REFUSED[key] = reason, remedy
+
+
 def key_of(est: Any) -> str:
     """Registry key of an estimator: top-level package and class name."""
     cls = type(est)
@@ -109,6 +122,12 @@ class Conversion:
         """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
         with self.builder.step(step) if step else nullcontext():
             check_fitted(est, self.builder.origin)
+            if key_of(est) in REFUSED:
+                reason, remedy = REFUSED[key_of(est)]
+                raise UnsupportedEstimatorError(
+                    f"step {self.builder.origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}",
+                    remedy,
+                )
             entry = CONVERTERS.get(key_of(est))
             if entry is None:
                 return fallback(self, est, X)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml._version import __version__
-from edgeml.compare import Difference, Measure, compare, overflowed, ties, usual_sizes
+from edgeml.compare import Difference, Measure, compare, overflowed, side_by_side, ties, usual_sizes
 from edgeml.errors import InputError, ManifestError, VerificationError
 from edgeml.golden import Golden, read_golden
 from edgeml.runtimes.base import Model
@@ -191,7 +191,8 @@ def _check_live(
                 f"the pipeline's own {method} refuses the rows: {type(error).__name__}: {error}",
                 "pass rows it can answer",
             ) from error
-        expected[method] = np.concatenate([np.asarray(a.toarray() if hasattr(a, "toarray") else a) for a in answers])
+        dense = [side_by_side(a.toarray() if hasattr(a, "toarray") else a) for a in answers]
+        expected[method] = np.concatenate(dense)
     return _judge(model, columns, expected, bounds, measure, budget)
 
 

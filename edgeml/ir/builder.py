@@ -185,10 +185,27 @@ class Builder:
             raise ProgramError(f"{self.origin or 'program'}: {name}: {error.cause}") from None
         return self.append(Node(name, tuple(v.id for v in inputs), result, attrs, self.origin))
 
+    def mark(self) -> int:
+        """Where the program stands, for ``back_to``."""
+        return len(self._nodes)
+
+    def back_to(self, mark: int) -> None:
+        """Drop all nodes since ``mark``: what was built in an attempt that failed."""
+        del self._nodes[mark:]
+
     def append(self, node: Node) -> Value:
         """Append a node that is known to be legal (a pass copying nodes)."""
         self._nodes.append(node)
         return Value(self, len(self._inputs) + len(self._nodes) - 1, node.type)
+
+    def node_of(self, value: Value) -> Node | None:
+        """The node that computes a value, None for an input."""
+        return None if value.id < len(self._inputs) else self._nodes[value.id - len(self._inputs)]
+
+    def value(self, id: int) -> Value:
+        """The value of an id, an operand of some node."""
+        n = len(self._inputs)
+        return Value(self, id, self._inputs[id].type if id < n else self._nodes[id - n].type)
 
     def constant(self, value: Any, dtype: str | None = None) -> Value:
         """A row that is the same for every input row: a number, a sequence of numbers, or a tuple of string cells."""
@@ -261,6 +278,10 @@ class Builder:
     def pow(self, x: Any, y: Any) -> Value:
         """numpy.power of floats; at least one of the two is a value."""
         return self.binary("Pow", x, y)
+
+    def mod(self, x: Any, y: Any) -> Value:
+        """numpy.mod of floats: the remainder has the sign of y; at least one of the two is a value."""
+        return self.binary("Mod", x, y)
 
     def log1p(self, x: Value) -> Value:
         return self.op("Log1p", x)
@@ -342,6 +363,24 @@ class Builder:
 
     def one_hot(self, index: Value, width: int, dtype: str = "float64") -> Value:
         return self.op("OneHot", index, width=int(width), dtype=dtype)
+
+    def distances(self, x: Value, points: Any, metric: str, *, p: float = 2.0, weights: Any = None) -> Value:
+        """Distance of each row to each point (m, x.width), float64; see ops_distances.py for what is squared."""
+        points = np.ascontiguousarray(points, dtype=x.dtype)
+        weights = np.ones(x.width) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+        return self.op("Distances", x, points=points, metric=metric, p=float(p), weights=weights)
+
+    def top_k(self, x: Value, k: int) -> Value:
+        """Positions of a row's k smallest cells, smallest first, the leftmost of equals first."""
+        return self.op("TopK", x, k=int(k))
+
+    def heap_k(self, x: Value, k: int) -> Value:
+        """Positions of k smallest cells of a row as a heap keeps them: which of equals is up to their order."""
+        return self.op("HeapK", x, k=int(k))
+
+    def take_along(self, x: Value, positions: Value) -> Value:
+        """The cells of each row at computed positions; of a constant, the same row for all."""
+        return self.op("TakeAlong", x, positions)
 
     def solve(self, matrix: Value, right: Value) -> Value:
         """Solution of a symmetric positive definite system a row; matrix (k * k,) row by row, right (k,)."""

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, ties
+from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, compare, side_by_side, ties
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
-from edgeml.parity.conditioning import PART_OF_ROW, ill_conditioned
+from edgeml.parity.conditioning import PART_OF_ROW, ill_conditioned, reordered
+from edgeml.parity.partition import undetermined
 from edgeml.parity.rounding import iterates, rounds_to_float32
 from edgeml.parity.truth import Truth
 from edgeml.runtimes.base import Model
@@ -39,6 +40,7 @@ class Finding:
     """How one engine did on one set of rows.
 
     ``refused`` counts rows that scikit-learn refuses, ``unjudged`` those whose score overflows in scikit-learn itself,
+    or whose neighbours NumPy's partition leaves to the CPU (partition.py),
     ``out_of_range`` those that an engine refuses by name since float32 cannot follow them.
     """
 
@@ -98,6 +100,8 @@ def judge(
     """
     problems: list[str] = []
     overflow = overflowed(truth)
+    if continuous is not None:
+        overflow |= undetermined(continuous[1], Sample(sample.take(truth.answered), sample.schema))
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
     within = np.ones(len(good), dtype=bool)
@@ -144,6 +148,8 @@ def judge(
                 program,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
+            if largest > allowed and not single and name != SAMPLE:
+                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue
@@ -176,7 +182,7 @@ def _within_a_row(expected: Array, actual: Array) -> Array:
 def _ask(model: Model, method: str, sample: Sample, rows: Array, measure: Measure) -> tuple[Array | None, Array]:
     """Answers about the rows within the engine's range, None for no row, and which these are, bool (rows,)."""
     found, within = run_in_range(
-        lambda at: {method: getattr(model, method)(sample.take(rows[at]))}, len(rows), measure.precision
+        lambda at: {method: side_by_side(getattr(model, method)(sample.take(rows[at])))}, len(rows), measure.precision
     )
     return found.get(method), within
 

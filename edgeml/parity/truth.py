@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import compare
+from edgeml.compare import compare, side_by_side
 from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import SampleError, UnsupportedEstimatorError
+from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
+from edgeml.sparse_rows import as_given
 
 METHODS = (
     "predict",
@@ -67,8 +69,9 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as a dense array: about each row alone where an estimator's answer is one about the
-    batch. Raises UnsupportedEstimatorError for a list of arrays, which no Output expresses."""
+    """What one method returns, as one dense array: of a list or stack of arrays all columns side by side; about each
+    row alone where an estimator's answer is one about the batch.
+    """
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
         # Copies: IterativeImputer writes into a single row that it is given.
@@ -84,15 +87,25 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    result = getattr(pipeline, method)(rows)
+    result = getattr(pipeline, method)(as_given(rows))
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
-    if isinstance(result, (list, tuple)):
+    answer = side_by_side(result)
+    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
-            f"{type(pipeline).__name__}.{method} returns a list of {len(result)} arrays",
-            "compile one estimator an output: a method that returns several arrays is not supported",
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            "drop rows before the pipeline: a model has one answer for each row",
         )
-    return np.asarray(result)
+    return answer
+
+
+def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
+    """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
+    with quiet():
+        result = getattr(pipeline, method)(as_given(rows))
+    if isinstance(result, (list, tuple)):
+        return "list", [part.shape[1] for part in result]
+    return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
@@ -153,7 +166,8 @@ def _suspects(sample: Sample) -> Array:
     """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
     import pandas as pd
 
-    columns = [sample.rows[c] for c in sample.rows] if sample.is_frame else list(sample.rows.T)
+    rows = sample.rows
+    columns = [rows[c] for c in rows] if sample.is_frame else [rows] if rows.ndim == 1 else list(rows.T)
     found = np.zeros(len(sample), dtype=bool)
     for column in columns:
         found |= np.asarray(pd.isna(column))
