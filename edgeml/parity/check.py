@@ -149,7 +149,7 @@ def judge(
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
             if largest > allowed and not single and name != SAMPLE:
-                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed)
+                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue

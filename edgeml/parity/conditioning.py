@@ -84,14 +84,14 @@ def ill_conditioned(
 
 
 def reordered(
-    program: Program, sample: Sample, method: str, expected: Array, actual: Array, limit: float
+    program: Program, sample: Sample, method: str, expected: Array, actual: Array, limit: float, measure: Measure
 ) -> tuple[int, float]:
     """The same two numbers, where the noise is that of the program's own sums, added up in another order.
 
     A coordinate of a manifold that a row lies 1e38 away from is a sum of terms that cancel to nothing: no digit of
     scikit-learn's survives there either, and moving the row by units in the last place does not show it.
     """
-    errors = row_errors(expected, actual, method)
+    errors = row_errors(expected, actual, method, measure)
     over = np.flatnonzero(errors > limit)
     columns, _ = read_rows(sample.take(over), sample.schema)
     base, moved = values_of(program, columns), np.zeros(len(over))
@@ -99,7 +99,7 @@ def reordered(
     before = np.concatenate([base[v] for v in at], axis=1)
     for values in rounded_anew(program, base, TRIALS):
         after = np.concatenate([values[v] for v in at], axis=1)
-        moved = np.maximum(moved, row_errors(before, after, method))
+        moved = np.maximum(moved, row_errors(before, after, method, measure))
     rest = errors.copy()
     rest[over[errors[over] <= FACTOR * moved]] = 0.0
     return int((rest != errors).sum()), float(rest.max())

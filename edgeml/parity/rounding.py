@@ -43,8 +43,6 @@ ROUND_AT_WILL = frozenset(
         "LogGamma",
         "BesselK",
         "Pow",
-        "Loop",
-        "Solve",
     }
 )
 

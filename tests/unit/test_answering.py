@@ -19,7 +19,6 @@ from edgeml.errors import UnsupportedParameterError, VerificationError
 from edgeml.parity.truth import ask, methods_of
 from edgeml.sample import read_sample
 
-
 pytestmark = [
     # Short fits do not converge; answers are compared, not quality.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

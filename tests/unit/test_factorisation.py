@@ -12,7 +12,6 @@ from edgeml.ir.interpreter import run
 from edgeml.parity.truth import ask
 from edgeml.sample import read_sample
 
-
 pytestmark = [
     # Short fits do not converge; answers are compared, not quality.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

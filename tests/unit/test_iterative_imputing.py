@@ -13,7 +13,6 @@ import edgeml
 from edgeml.errors import UnsupportedParameterError
 from tests.oracle import assert_same
 
-
 pytestmark = [
     # Short fits do not converge; answers are compared, not quality.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
