@@ -50,7 +50,9 @@ def bernoulli(c: Conversion, est: Any, X: Block) -> Outputs:
     """Log odds of the cells above ``binarize`` (of the cells themselves where it is None), plus what absence gives."""
     x = numeric(c, est, X)
     if est.binarize is not None:
-        x = (x.cast("int64") if x.dtype == "bool" else x) > est.binarize
+        # A Python number meets float32 cells in float32, one of NumPy's own types in that type.
+        threshold = row(est.binarize) if isinstance(est.binarize, np.generic) else est.binarize
+        x = (x.cast("int64") if x.dtype == "bool" else x) > threshold
     with np.errstate(divide="ignore"):  # a feature that a class always has: absence then counts minus infinity
         absent = np.log(1 - np.exp(est.feature_log_prob_))
     return classified(c, est, affine(x, (est.feature_log_prob_ - absent).T, est.class_log_prior_ + absent.sum(axis=1)))

@@ -95,6 +95,7 @@ VARIANTS = (
     variant(BernoulliNB(binarize=None), bits),
     variant(BernoulliNB(), truths),
     variant(BernoulliNB(binarize=0.5), float32_counts),
+    variant(BernoulliNB(binarize=np.float64(0.1)), float32),
     variant(BernoulliNB(fit_prior=False, alpha=0.3), whole_numbers),
     variant(BernoulliNB(class_prior=[0.2, 0.3, 0.5]), codes),
     variant(BernoulliNB(), one_class),
