@@ -23,13 +23,13 @@ _SMOOTHING = ("alpha", "force_alpha", "fit_prior", "class_prior")
 def gaussian(c: Conversion, est: Any, X: Block) -> Outputs:
     """log(prior) - 0.5 sum(log(2 pi var)) - 0.5 sum((x - mean)^2 / var), class by class."""
     x = numeric(c, est, X)
-    joint = []
-    for prior, mean, var in zip(est.class_prior_, est.theta_, est.var_, strict=True):
+    distances = []
+    for mean, var in zip(est.theta_, est.var_, strict=True):
         off = x - mean
-        distance = c.builder.sum((off * off) / var)
-        normaliser = -0.5 * np.sum(np.log(2.0 * np.pi * var))
-        joint.append(row(np.log(prior)) + (row(normaliser) - 0.5 * distance))
-    return classified(c, est, c.builder.concat(joint))
+        distances.append(c.builder.sum((off * off) / var))
+    normaliser = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1)
+    log_density = normaliser - 0.5 * c.builder.concat(distances)
+    return classified(c, est, np.log(est.class_prior_) + log_density)
 
 
 @converter("sklearn.MultinomialNB", ignores=_SMOOTHING)
