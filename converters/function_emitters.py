@@ -223,6 +223,59 @@ def _power(trace: Trace, x: Value, y: Value) -> Value:
     return _op("Pow")(trace, x, y)
 
 
+def _fmod(trace: Trace, x: Value, y: Value) -> Value:
+    if x.dtype == "int64":
+        r = x - _whole_quotient(trace, x, y) * y
+        return trace.builder.where(y == 0, 0, trace.builder.where(~(r == 0) & ~((r < 0) == (x < 0)), r - y, r))
+    return trace.builder.op("Fmod", x, y)
+
+
+def _remainder(trace: Trace, x: Value, y: Value) -> Value:
+    """% of Python and NumPy: the sign is that of y."""
+    if x.dtype == "int64":
+        return trace.builder.where(y == 0, 0, x - _whole_quotient(trace, x, y) * y)
+    r = trace.builder.op("Fmod", x, y)
+    other = r + y
+    sign = _copy_sign(trace, _number(trace, x, 0.0), y)
+    away = ~((r < 0.0) == (y < 0.0))
+    return trace.builder.where(r == 0.0, sign, trace.builder.where(away, other, r))
+
+
+def _floor_divide(trace: Trace, x: Value, y: Value) -> Value:
+    """// of Python and NumPy, step by step: from the exact remainder, then to the nearest whole number."""
+    if x.dtype == "int64":
+        return _whole_quotient(trace, x, y)
+    builder = trace.builder
+    r = builder.op("Fmod", x, y)
+    quotient = (x - r) / y
+    one_less = ~(r == 0.0) & ~((r < 0.0) == (y < 0.0))
+    quotient = builder.where(one_less, quotient - 1.0, quotient)
+    whole = builder.op("Floor", quotient)
+    whole = builder.where(quotient - whole > 0.5, whole + 1.0, whole)
+    zero = _copy_sign(trace, _number(trace, x, 0.0), x / y)
+    result = builder.where(quotient == 0.0, zero, whole)
+    return builder.where(y == 0.0, x / y, result)
+
+
+def _whole_quotient(trace: Trace, x: Value, y: Value) -> Value:
+    """int64 // int64, rounded down; 0 where y is 0.
+
+    A quotient in float64 has 53 digits, so twice what is left, divided again, leaves less than a few y; whole numbers
+    wrap around and back on the way.
+    """
+    builder = trace.builder
+    divisor = builder.where(y == 0, 1, y)
+    as_float = divisor.cast("float64")
+    quotient = builder.op("Floor", x.cast("float64") / as_float).cast("int64")
+    for _ in range(2):
+        left = x - quotient * divisor
+        quotient = quotient + builder.op("Floor", left.cast("float64") / as_float).cast("int64")
+    left = x - quotient * divisor
+    below = ~(left == 0) & ~((left < 0) == (divisor < 0))
+    quotient = builder.where(below, quotient - 1, quotient)
+    return builder.where(y == 0, 0, quotient)
+
+
 def _clip(trace: Trace, x: Value, low: Value, high: Value) -> Value:
     return trace.builder.minimum(trace.builder.maximum(x, low), high)
 
@@ -301,6 +354,10 @@ NUMPY: dict[str, Emitter] = {
     "fmin": _ignoring_nan("minimum"),
     "clip": _clip,
     "heaviside": _heaviside,
+    "fmod": _fmod,
+    "remainder": _remainder,
+    "mod": _remainder,
+    "floor_divide": _floor_divide,
     "less": _op("Less"),
     "less_equal": _op("LessEqual"),
     "greater": _op("Greater"),
@@ -324,6 +381,10 @@ SCIPY: dict[str, Emitter] = {
     "expit": _op("Sigmoid"),
     "logit": _logit,
     "erf": _op("Erf"),
+    "ndtri": _op("NormalQuantile"),
+    "psi": _op("Digamma"),
+    "digamma": _op("Digamma"),
+    "gammaln": _op("LogGamma"),
     "log1p": _op("Log1p"),
     "expm1": _op("Expm1"),
     "xlogy": _x_times("log"),

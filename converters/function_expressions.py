@@ -235,7 +235,13 @@ class Expressions:
             self.interpreter.require(frame, self.truth(b != 0), f"{frame.source.name} divides by zero")
         if isinstance(op, ast.Pow) and plain and frame.mode == "python":
             self._power_is_real(frame, a, b)
-        return _marked(_BINARY[type(op)](a, b), plain)
+        result = _BINARY[type(op)](a, b)
+        grows = isinstance(op, (ast.Add, ast.Sub, ast.Mult, ast.Pow))
+        if grows and plain and frame.mode == "python" and isinstance(result, Traced) and result.dtype.kind == "i":
+            size = np.abs(_BINARY[type(op)](*(x.astype(float) if isinstance(x, Traced) else float(x) for x in (a, b))))
+            message = f"{frame.source.name} makes a whole number beyond 64 bits, which Python has and NumPy has not"
+            self.interpreter.require(frame, self.truth(size < 2.0**63), message)
+        return _marked(result, plain)
 
     def _number(self, x: Any) -> Any:
         """Python's and Numba's bools count as whole numbers."""
@@ -419,6 +425,10 @@ class Expressions:
             return over_cells(self.interpreter, frame, function.pyfunc, args, function.otypes)
         if hasattr(function, "_dispatcher"):
             return over_cells(self.interpreter, frame, function, args, None)
+        if _hashable(function) and (getattr(function, "__module__", None) or "").startswith("pandas"):
+            from edgeml.converters.function_frames import construct
+
+            return construct(self.trace, function.__name__, args, kwargs)
         special = function_builtins.TABLE.get(function) if _hashable(function) else None
         if special is not None:
             return special(self, frame, *args, **kwargs)
@@ -514,24 +524,14 @@ def _hashable(x: Any) -> bool:
 @traces(np.apply_along_axis)
 def _apply_along_axis(trace: Trace, func1d: Any, axis: int, arr: Any) -> Any:
     """A function of one row, for every row."""
-    from edgeml.converters.function_source import Interpreter
+    from edgeml.converters.function_source import of_row
 
     if not isinstance(arr, Traced) or arr.free_axis is None or axis % arr.ndim != arr.free_axis:
         raise trace.across(f"apply_along_axis with axis={axis}")
-    interpreter = Interpreter(trace)
     row = arr.like(arr.value, (arr.value.width,), view=True)
-    if isinstance(func1d, Closure):
-        result = func1d.run([row], {}, True)
-    elif is_users(plain_function(func1d)):
-        result = interpreter.call(func1d, [row], {}, "python")
-    else:
-        result = func1d(row)
-    if isinstance(result, Traced) and result.mixed:
-        raise trace.refuse(
-            "apply_along_axis takes the type of its first answer for all, and answers are whole numbers or floats",
-            "return floats in every case",
-        )
-    return interpreter.expressions.gathered(result)
+    if isinstance(func1d, Closure) or is_users(plain_function(func1d)):
+        return of_row(trace, func1d, row)
+    return arr.like(func1d(row).value, (arr.shape[0],))
 
 
 __all__ = ["AllRows", "Closure", "Expressions", "expand", "is_stand_in"]

@@ -230,12 +230,21 @@ class TracedSeries(_Pandas):
     def between(self, left: Any, right: Any) -> Any:
         return (self >= left) & (self <= right)  # type: ignore[operator]  # set from the table of operators
 
+    def apply(self, func: Any) -> TracedSeries:
+        """A function of single cells, or one of NumPy's of the column."""
+        if isinstance(func, np.ufunc) and not hasattr(func, "_dispatcher"):
+            result: TracedSeries = func(self)
+            return result
+        from edgeml.converters.function_source import of_cells
+
+        return TracedSeries(self.trace, of_cells(self.trace, func, [self.array]), self.name)
+
     def map(self, arg: Any) -> TracedSeries:
-        """A dict's number for each string; NaN where it has none."""
+        """A dict's number for each string, NaN where it has none; a function of single cells."""
+        if callable(arg):
+            return self.apply(arg)
         if not isinstance(arg, Mapping) or self.array.value.dtype != "string":
-            raise self.trace.refuse(
-                "Series.map of a function, or of numbers", "use NumPy functions, or map strings by a dict"
-            )
+            raise self.trace.refuse("Series.map of numbers", "use numpy.select, or map strings by a dict")
         keys, numbers = tuple(arg), [float(v) for v in arg.values()]
         if not all(isinstance(k, str) for k in keys):
             raise self.trace.refuse("Series.map by keys that are not strings", "map strings")
@@ -285,6 +294,11 @@ class TracedFrame(_Pandas):
         import pandas as pd
 
         return pd.Index(list(self._columns))
+
+    @property
+    def index(self) -> Any:
+        """Of the rows; it can be handed on to pandas.DataFrame, which has the same rows."""
+        return self._rows
 
     @property
     def shape(self) -> tuple[Rows, int]:
@@ -402,9 +416,14 @@ class TracedFrame(_Pandas):
         wanted = value if isinstance(value, Mapping) else dict.fromkeys(self._columns, value)
         return self._new({n: _filled(a, wanted[n]) if n in wanted else a for n, a in self._columns.items()})
 
-    def apply(self, func: Any, axis: Any = 0) -> TracedFrame:
+    def apply(self, func: Any, axis: Any = 0) -> Any:
         if axis not in (0, "index"):
-            raise self.trace.refuse("apply over rows", "compute with whole columns: X['a'] / X['b']")
+            from edgeml.converters.function_source import of_row
+
+            array = of_row(self.trace, func, Record(self))
+            if array.ndim > 1:
+                raise self.trace.refuse("apply over rows that gives several numbers a row", "assign column by column")
+            return TracedSeries(self.trace, array, None)
         parts = {n: func(s) for n, s in self.items()}
         if not all(isinstance(p, TracedSeries) for p in parts.values()):
             raise self.trace.across("apply with a function that reduces a column")
@@ -480,6 +499,49 @@ class TracedFrame(_Pandas):
     def as_block(self) -> Block:
         """The columns as a Block of a frame."""
         return Block(*(a.value for a in self._columns.values()), names=list(self._columns), form="frame")
+
+
+class Record:
+    """One row of a frame, in a function that ``apply(axis=1)`` is given: a cell by the name of its column."""
+
+    def __init__(self, frame: TracedFrame) -> None:
+        numbers = not any(a.value.dtype == "string" for a in frame._columns.values())
+        array = frame.to_numpy() if numbers else None  # pandas makes one dtype of a row of numbers
+        self._cells = {
+            n: a.like(a.value if array is None else array[:, j].value, ())
+            for j, (n, a) in enumerate(frame._columns.items())
+        }
+
+    _outranks_arrays = True
+
+    def __getitem__(self, name: Any) -> Traced:
+        return self._cells[name] if isinstance(name, str) else list(self._cells.values())[name]
+
+    def __getattr__(self, name: str) -> Traced:
+        if name.startswith("_") or name not in self._cells:
+            raise AttributeError(name)
+        return self._cells[name]
+
+
+def construct(trace: Trace, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """pandas.DataFrame, Series and concat of stand-ins."""
+    given = dict(zip(("data", "index", "columns"), args, strict=False)) | dict(kwargs)
+    data = given.get("data", given.get("objs"))
+    if name == "Series" and isinstance(data, Traced):
+        return TracedSeries(trace, data, given.get("name"))
+    if name == "concat" and given.get("axis") in (1, "columns"):
+        parts = [p.to_frame() if isinstance(p, TracedSeries) else p for p in data]
+        columns = {n: a for p in parts for n, a in p._columns.items()}
+        return TracedFrame(trace, columns, parts[0]._rows)
+    if name == "DataFrame" and isinstance(data, Traced) and data.ndim == 2 and given.get("columns") is not None:
+        names = list(given["columns"])
+        return TracedFrame(trace, {n: data[:, j] for j, n in enumerate(names)}, _rows(data))
+    if name == "DataFrame" and isinstance(data, Mapping):
+        first = next((_cells(v) for v in data.values() if isinstance(_cells(v), Traced)), None)
+        if first is not None:
+            frame = TracedFrame(trace, {"": first}, _rows(first))
+            return TracedFrame(trace, {n: frame._column(v) for n, v in data.items()}, _rows(first))
+    raise trace.refuse(f"pandas.{name} of this", "use DataFrame of a dict of columns, or concat(axis=1)")
 
 
 class _Indexer:

@@ -450,9 +450,31 @@ def translatable(function: Any) -> bool:
 
 def translate(trace: Trace, function: Any, X: Any, options: Mapping[str, Any]) -> Any:
     """What ``function(X, **options)`` gives, by its source."""
+    return Interpreter(trace).expressions.call(_outside(), function, [X], dict(options))
+
+
+def _outside() -> Frame:
+    """The frame of what calls the function."""
+    nothing = ast.parse("lambda: 0", mode="eval").body
+    assert isinstance(nothing, ast.Lambda)
+    return Frame(Source(nothing, {}, "", {}), "python", {})
+
+
+def of_cells(trace: Trace, function: Any, arrays: Sequence[Any]) -> Traced:
+    """A user's function of single cells, of every cell."""
+    return over_cells(Interpreter(trace), _outside(), function, arrays, None)
+
+
+def of_row(trace: Trace, function: Any, row: Any) -> Traced:
+    """A user's function of one row, of every row."""
     interpreter = Interpreter(trace)
-    frame = Frame(Source(ast.parse("lambda: 0", mode="eval").body, {}, "", {}), "python", {})  # type: ignore[arg-type]
-    return interpreter.expressions.call(frame, function, [X], dict(options))
+    result = interpreter.call(function, [row], {}, "python")
+    if isinstance(result, Traced) and result.mixed:
+        raise trace.refuse(
+            "answers are whole numbers in one case and floats in another, and the type of all depends on other rows",
+            "return floats in every case",
+        )
+    return interpreter.expressions.gathered(result)
 
 
 def over_cells(interpreter: Interpreter, frame: Frame, function: Any, arrays: Sequence[Any], otypes: Any) -> Traced:
@@ -478,8 +500,8 @@ def over_cells(interpreter: Interpreter, frame: Frame, function: Any, arrays: Se
         raise trace.refuse(f"{type(result).__name__} for a cell", "return one number")
     if isinstance(result, Traced) and result.mixed and not otypes:
         raise trace.refuse(
-            "numpy.vectorize takes the type of its first answer for all, and answers are whole numbers or floats",
-            "give otypes=[float]",
+            "answers are whole numbers in one case and floats in another, and the type of all depends on other rows",
+            "return floats in every case, or give numpy.vectorize otypes=[float]",
         )
     if not isinstance(result, Traced):
         result = Traced(trace, trace.builder.constant(np.asarray(result)), ())

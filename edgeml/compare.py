@@ -36,6 +36,8 @@ NEAR_ZERO = 1e-3
 LEAST_PROBABILITY = 0.1
 # The logarithm of a probability that float32 does not tell from zero.
 LEAST_LOG = float(np.log(np.finfo(np.float32).tiny))
+# The same where scikit-learn itself finds a float32 probability as 1 - p: half a unit of 1, or nothing.
+LEAST_FLOAT32_LOG = float(np.log(2.0**-25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ def compare(
 
     Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability p, for its logarithm what
     follows from that, ``max(|expected|, 1) * max(1, 0.1 / p)``, and ``max(|expected|, usual size of the column)`` for
-    all others; logarithms below that of float32's smallest number are all one. Rows that are ``tied``, bool (rows,),
-    count as ties where their labels differ.
+    all others; logarithms below that of float32's smallest number are all one. So are those of float32 probabilities
+    below 2^-25, whatever the engine. Rows that are ``tied``, bool (rows,), count as ties where their labels differ.
 
     NaN equals NaN and an infinity equals itself; any other pair with one of them has an infinite error.
     Raises ProgramError when the shapes differ.
@@ -238,8 +240,9 @@ def _errors(expected: Array, actual: Array, method: str, measure: Measure) -> tu
 def _cells(expected: Array, actual: Array, method: str, measure: Measure) -> tuple[Array, Array]:
     """Absolute and relative error of every cell of float tables."""
     b, a = expected.astype(np.float64), actual.astype(np.float64)
-    if method == "predict_log_proba" and measure.precision == "float32":
-        b, a = np.maximum(b, LEAST_LOG), np.maximum(a, LEAST_LOG)
+    if method == "predict_log_proba" and (measure.precision == "float32" or expected.dtype.itemsize < 8):
+        least = LEAST_FLOAT32_LOG if expected.dtype.itemsize < 8 else LEAST_LOG
+        b, a = np.maximum(b, least), np.maximum(a, least)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):
         absolute = np.where(same, 0.0, np.abs(a - b))

@@ -24,6 +24,7 @@ from edgeml.errors import EngineError, ManifestError
 from edgeml.jsonutil import dumps
 from edgeml.runtimes.frames import read_columns, read_row
 from edgeml.runtimes.recordable import LOCK, ONE_ROW, Recordable
+from edgeml.runtimes.sparse import dense_parts, is_sparse
 from edgeml.schema import Schema
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ class Model(Recordable):
         return str(self.manifest["name"])
 
     def _run(self, method: str, X: Any) -> Array:
+        if is_sparse(X) and X.shape[0] > 1:
+            return np.concatenate([self._run(method, part) for part in dense_parts(X)])
         engine = self._engine
         columns, rows = read_columns(X, self.schema, engine.text_library)
         return engine.run(columns, rows, (method,))[method]

@@ -13,8 +13,11 @@ from edgeml.ir import (
     ops_pairs,
     ops_quantised,
     ops_raw,
+    ops_remainder,
+    ops_search,
     ops_special,
     ops_tensor,
+    ops_text,
 )
 from edgeml.ir.table import OPS, Op
 
@@ -27,6 +30,9 @@ __all__ = [
     "ops_pairs",
     "ops_quantised",
     "ops_raw",
+    "ops_remainder",
+    "ops_search",
     "ops_special",
     "ops_tensor",
+    "ops_text",
 ]

@@ -46,7 +46,8 @@ VIEWS = {
 # Modules with kernels, in the order of compilation. A new file is entered here.
 MODULES = (
     "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_ranks", "tree_codes", "tree_bits",
-    "tree_deep", "trees", "checks", "counting", "text", "distances", "pairs", "iterate", "special",
+    "tree_deep", "trees", "checks", "counting", "text", "distances", "pairs", "iterate", "special", "remainder",
+    "search",
 )  # fmt: skip
 
 

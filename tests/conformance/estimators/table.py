@@ -35,10 +35,17 @@ class Variant:
     def fit(self) -> tuple[Any, Any]:
         """The fitted estimator, and raw rows to ask it about."""
         X, y = self.data()
-        model = clone(self.estimator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # short fits do not converge; answers are compared, not quality
+            model = clone(self.estimator)
             return (model.fit(X) if y is None else model.fit(X, y)), X
+
+
+def deprecated(estimator: type, **parameters: Any) -> Any:
+    """An estimator of a class whose use scikit-learn warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return estimator(**parameters)
 
 
 def variant(
@@ -53,7 +60,7 @@ def variant(
     what: str = "",
 ) -> Variant:
     """One entry. ``native``, ``onnx``, ``tflite``: why that engine cannot; ``what`` tells equal ones apart."""
-    shown = re.sub(r"\s+", " ", repr(estimator))
+    shown = re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-f]+", "", repr(estimator)))  # of functions, their address
     name = f"{shown} on {data.__name__}{f', {what}' if what else ''}"
     skip = {"native": native, "onnx": onnx, "tflite": tflite}
     reasons = {engine: reason for engine, reason in skip.items() if reason}
