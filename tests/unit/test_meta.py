@@ -235,7 +235,7 @@ def test_members_that_never_saw_a_class_have_no_share_of_it():
     model = BaggingClassifier(member, 4, max_samples=0.1, random_state=0).fit(X, y)
     assert any(len(member.classes_) < 4 for member in model.estimators_)
     methods = ("predict_proba", "predict_log_proba")  # scikit-learn's own decision_function fails
-    program = to_program(model, schema_of(X), {m: ("matrix", "<f8") for m in methods})
+    program = to_program(model, schema_of(X), dict.fromkeys(methods, ("matrix", "<f8")))
     found = interpreter.run(program, columns_of(X, schema_of(X)))
     for method in methods:
         np.testing.assert_allclose(found[method], getattr(model, method)(X), rtol=1e-9, atol=1e-300)
