@@ -81,7 +81,16 @@ def truncated_svd(c: Conversion, est: Any, X: Block) -> Outputs:
 @converter(
     "sklearn.FactorAnalysis",
     honours=("n_components",),
-    ignores=("tol", "copy", "max_iter", "noise_variance_init", "svd_method", "iterated_power", "rotation", "random_state"),
+    ignores=(
+        "tol",
+        "copy",
+        "max_iter",
+        "noise_variance_init",
+        "svd_method",
+        "iterated_power",
+        "rotation",
+        "random_state",
+    ),
 )
 def factor_analysis(c: Conversion, est: Any, X: Block) -> Outputs:
     """The expected latent variables (Barber, 21.2.33), and the log-likelihood of rows."""

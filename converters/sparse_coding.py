@@ -164,9 +164,7 @@ def _matching_pursuit(b: Builder, covariance: Value, gram: Array, atoms: int) ->
 class _Angles:
     """lars_path on a precomputed Gram matrix: codes at the penalty ``least``, or after ``most`` steps."""
 
-    def __init__(
-        self, gram: Array, rows: int, least: float, most: int, *, lasso: bool, positive: bool
-    ) -> None:
+    def __init__(self, gram: Array, rows: int, least: float, most: int, *, lasso: bool, positive: bool) -> None:
         self.gram, self.rows, self.least, self.most = gram, rows, least, most
         self.lasso, self.positive, self.k = lasso, positive, len(gram)
 
@@ -251,4 +249,3 @@ class _Angles:
         """scikit-learn's min_pos of the cells that count."""
         b = x.builder
         return b.min(b.where(where & (x > 0.0), x, float(np.finfo(np.float64).max)))
-

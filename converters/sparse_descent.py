@@ -19,9 +19,7 @@ Array = npt.NDArray[Any]
 _TOLERANCE = 1e-8  # scikit-learn's own in sparse_encode
 
 
-def coordinate_descent(
-    x: Value, products: Value, gram: Array, penalty: float, most: int, *, positive: bool
-) -> Value:
+def coordinate_descent(x: Value, products: Value, gram: Array, penalty: float, most: int, *, positive: bool) -> Value:
     """Codes of width k from rows ``x`` and their products with the k atoms, after at most ``most`` passes."""
     return _Descent(gram, penalty, most, positive).code(x, products)
 

@@ -130,8 +130,10 @@ def judge(
         methods[method] = _figures(difference, allowed)
         single, floats = measure.precision == "float32", expected.dtype.kind == "f"
         if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
-            judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
-            noisy, largest = ill_conditioned(continuous[0], judged, method, expected, actual, allowed, measure, program)
+            judged = Sample(sample.take(good[kept]), sample.schema)
+            noisy, largest = ill_conditioned(
+                continuous[0], judged, method, expected, actual, allowed, measure, continuous[1]
+            )
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue
