@@ -52,5 +52,12 @@ for _module in (
     "preprocessing",
     "splines",
     "kernel_approximation",
+    "neighbors",
+    "distance_models",
+    "cluster_more",
+    "manifold",
+    "knn_imputing",
+    "boosters_xgboost",
+    "text",
 ):
     import_module(f"edgeml.converters.{_module}")

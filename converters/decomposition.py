@@ -1,8 +1,8 @@
 """Decompositions: projection of rows on the components found in training.
 
-In comes a fitted PCA, IncrementalPCA, TruncatedSVD, FactorAnalysis or FastICA; out go ``transform`` and, for models of a
-density, ``score_samples``. PCA centres after the projection, by subtracting the projected mean, the others before it, and
-so does the program.
+In comes a fitted PCA, IncrementalPCA, TruncatedSVD, FactorAnalysis or FastICA; out go ``transform`` and, for models of
+a density, ``score_samples``. PCA centres after the projection, by subtracting the projected mean, the others before it,
+and so does the program.
 """
 
 from __future__ import annotations

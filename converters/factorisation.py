@@ -1,7 +1,7 @@
 """Factorisations that search for each row's weights: NMF, MiniBatchNMF and latent Dirichlet allocation.
 
-In comes a fitted estimator; out goes ``transform``, whose iterations run on the device, per row, with scikit-learn's own
-order of coordinates and criteria. NMF stops by a criterion of the whole batch, and MiniBatchNMF and the solver "mu"
+In comes a fitted estimator; out goes ``transform``, whose iterations run on the device, per row, with scikit-learn's
+own order of coordinates and criteria. NMF stops by a criterion of the whole batch, and MiniBatchNMF and the solver "mu"
 start from its mean: their specification is scikit-learn's answer to each row alone (answering.py).
 """
 
@@ -63,8 +63,7 @@ def mini_batch_nmf(c: Conversion, est: Any, X: Block) -> Outputs:
     def body(weights: Value, x: Value) -> tuple[Value, Value]:
         b = weights.builder
         after = update.next(weights, x)
-        moved = after - weights
-        change = b.sqrt(b.sum(moved * moved)) / b.sqrt(b.sum(after * after))
+        change = _norm(after - weights) / _norm(after)
         return after, ~(change <= tol) if tol > 0 else b.constant([True])
 
     b = c.builder
@@ -72,6 +71,10 @@ def mini_batch_nmf(c: Conversion, est: Any, X: Block) -> Outputs:
     # scikit-learn takes SciPy's norms of them, which refuse what is not finite.
     message = f"{c.place(est)} finds no weights for the row, which scikit-learn refuses too"
     return {"transform": Block(b.require(weights, b.abs(weights) < np.inf, message))}
+
+
+def _norm(x: Value) -> Value:
+    return x.builder.sqrt(x.builder.sum(x * x))
 
 
 def _not_negative(c: Conversion, est: Any, x: Value) -> Value:
@@ -84,7 +87,7 @@ def _not_zero(c: Conversion, est: Any, x: Value) -> Value:
 
 
 def _beta(est: Any) -> float:
-    return _LOSSES.get(est.beta_loss, est.beta_loss) if isinstance(est.beta_loss, str) else float(est.beta_loss)
+    return _LOSSES[est.beta_loss] if isinstance(est.beta_loss, str) else float(est.beta_loss)
 
 
 def _penalties(est: Any, x: Value) -> tuple[float, float]:
@@ -128,10 +131,10 @@ def _coordinate_descent(c: Conversion, est: Any, x: Value, l1: float, l2: float)
             after = state.select(slice(0, count))
             at = passes.cast("int64")
             for s in range(count):
-                t = b.take(at, orders[:, s])
-                here = b.one_hot(t, count, state.dtype)
-                gradient = _gradient(b.sum(product * here), after * b.take(t, gram))
-                chosen, size = _step(b.sum(after * here), gradient, b.take(t, np.diag(gram)))
+                which = b.take(at, orders[:, s])
+                here = b.one_hot(which, count, state.dtype)
+                gradient = _gradient(b.sum(product * here), after * b.take(which, gram))
+                chosen, size = _step(b.sum(after * here), gradient, b.take(which, np.diag(gram)))
                 after = b.where(here > 0.5, chosen, after)
                 violation = size if violation is None else violation + size
         assert violation is not None

@@ -17,6 +17,7 @@ import numpy as np
 from edgeml.errors import NotFittedError, SampleError
 from edgeml.runtimes.cells import to_array
 from edgeml.runtimes.sparse import is_sparse
+from edgeml.sample_texts import texts_or_dicts
 from edgeml.schema import MATRIX, Column, ColumnKind, Null, Schema, Unit
 from edgeml.sparse_rows import from_sparse
 
@@ -46,6 +47,9 @@ class Sample:
 
 def read_sample(pipeline: Any, X: Any) -> Sample:
     """The sample of a fitted pipeline. Raises SampleError naming the column when the two do not fit together."""
+    special = texts_or_dicts(pipeline, X)
+    if special is not None:
+        return Sample(*special)
     rows = _to_rows(X)
     if rows.ndim != 2:
         raise SampleError(
@@ -203,6 +207,8 @@ def numpy_dtypes(sample: Sample) -> dict[str, str]:
     if sample.schema.form == "matrix":
         return {MATRIX: sample.rows.dtype.name}
     columns = sample.schema.columns
+    if sample.schema.rows == "dicts":
+        return {}
     if not sample.is_frame:
         return {c.name: "objects of several types" if c.kind == "any" else "object" for c in columns}
     found: dict[str, str] = {}

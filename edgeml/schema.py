@@ -18,6 +18,8 @@ KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
+# What a single row is.
+RowForm = Literal["table", "documents", "dicts"]
 # Of datetime64, as NumPy spells it.
 Unit = Literal["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"]
 # Named columns that the pipeline was not fitted on.
@@ -50,11 +52,15 @@ class Schema:
 
     ``extra``: what is done with named columns beyond these. "ignored" where scikit-learn ignores them too, as a
     ColumnTransformer does; else "refused".
+
+    ``rows`` "documents": a row is a string, as a vectoriser takes it, the cell of the one column. "dicts": a row is a
+    dict whose keys may be absent, and then mean 0 or, of strings, nothing.
     """
 
     form: Literal["columns", "matrix"]
     columns: tuple[Column, ...]
     extra: Extra = "refused"
+    rows: RowForm = "table"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +79,7 @@ class Schema:
                 for c in self.columns
             ],
             "extra": self.extra,
-        }
+        } | ({} if self.rows == "table" else {"rows": self.rows})
 
     @classmethod
     def from_json(cls, data: Any) -> Schema:
@@ -105,4 +111,9 @@ class Schema:
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
             raise ManifestError("schema.json: the columns of a matrix must have one kind")
-        return cls(data["form"], tuple(result), extra)
+        rows = data.get("rows", "table")
+        if rows not in get_args(RowForm) or (rows != "table" and data["form"] == "matrix"):
+            raise ManifestError("schema.json: rows must be table, documents or dicts, the latter two of columns")
+        if rows == "documents" and [c.kind for c in result] != ["string"]:
+            raise ManifestError("schema.json: documents are one column of strings")
+        return cls(data["form"], tuple(result), extra, rows)

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
+from edgeml.runtimes.row_forms import special_row, special_rows
 from edgeml.runtimes.dates import ticks
 from edgeml.runtimes.sparse import is_sparse
 from edgeml.schema import MATRIX, Column, Kind, Schema
@@ -65,7 +66,7 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
     Raises as ``read_rows`` does.
     """
     matrix = schema.form == "matrix"
-    table = _open(X, matrix)
+    table = _open(X, matrix) if schema.rows == "table" else _special(X, schema)
     if table.rows == 0:
         raise EmptyInputError("there are no rows", "pass at least one row")
     places = _places(table, schema)
@@ -131,6 +132,8 @@ def read_row(row: Any, schema: Schema) -> dict[str, Array]:
     """
     if is_from(row, "pandas", "Series"):
         row = row.to_dict()
+    if schema.rows != "table" and special_row(row, schema):
+        return read_rows([row], schema)[0]
     if isinstance(row, Mapping) or (isinstance(row, (list, tuple)) and not any(map(_is_row, row[:1]))):
         return read_rows([row], schema)[0]
     if isinstance(row, np.void) and row.dtype.names:
@@ -144,6 +147,15 @@ def read_row(row: Any, schema: Schema) -> dict[str, Array]:
 
 
 # --- what a container holds ---------------------------------------------------------------------------------
+def _special(X: Any, schema: Schema) -> _Table:
+    """Documents and dicts; a table as it is."""
+    found = special_rows(X, schema)
+    if found is None:
+        return _open(X, False)
+    rows, cells = found
+    return _Table(rows, len(cells), schema.names, cells.__getitem__)
+
+
 def _open(X: Any, matrix: bool) -> _Table:
     """``matrix``: whether all cells are due in one array."""
     if isinstance(X, np.ndarray):

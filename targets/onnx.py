@@ -41,11 +41,12 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_quantised,
     onnx_rank,
     onnx_remainder,
+    onnx_search,
     onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
 )
-from edgeml.targets.base import About
+from edgeml.targets.base import About, refuse_texts
 from edgeml.targets.onnx_columns import Columns
 from edgeml.targets.onnx_compact import needed as needed_nodes
 from edgeml.targets.onnx_compact import packed, shorten_names, strip
@@ -64,11 +65,16 @@ from edgeml.targets.onnx_graph import (
 )
 
 MEMBER = "model.onnx"
+_NO_TEXTS = (
+    "onnxruntime's string operators depend on the host's locale, and know other word characters and lower-case letters "
+    "than Python"
+)
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 
 def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """``{"model.onnx": bytes}``, checked by onnx.checker. Raises FormatError when the program cannot be expressed."""
+    refuse_texts(program, "onnx", _NO_TEXTS)
     proto = ir.to_proto(_Lowering(program, about).model())
     if proto.ByteSize() > _MAX_BYTES:
         raise FormatError(
@@ -200,7 +206,7 @@ class _Lowering:
         groups: list[list[Tensor]] = []
         for v in output.values:
             part = self._in_dtype(self.tensors[v], output)
-            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form != "list":
+            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form in ("vector", "matrix"):
                 groups[-1].append(part)
             else:
                 groups.append([part])

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.compare import compare
 from edgeml.converters import to_program
-from edgeml.converters.answering import random_methods
+from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
@@ -27,7 +27,10 @@ from edgeml.sparse_rows import SparseRows
 from edgeml.targets.base import About, Programs
 
 PARITY_ROWS = 5000  # of the sample; scikit-learn's forests take 10-100 us a row, so this stays within a second
+ROWS_ALONE = 500  # where scikit-learn is asked row by row, which takes 1 to 10 ms
 PROFILE_ROWS = 100_000
+# Of one method's answers to the rows that parity is measured on: 32 MB. Terms of texts make a million columns.
+PARITY_CELLS = 2**22
 SEED = 20  # fixed, so that equal inputs give equal bytes
 
 
@@ -50,7 +53,7 @@ class Converted:
     """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row,
     or another one every time.
 
-    ``widths`` has, for each method that returns a list of arrays, the columns of each.
+    ``widths`` has, for each method that returns a list or stack of arrays, the columns of each.
     """
 
     programs: Programs
@@ -66,7 +69,8 @@ def read_source(pipeline: Any, X: Any, y: Any) -> Source:
     sample = read_sample(pipeline, X)
     targets = None if y is None else check_targets(y, sample, pipeline)
     rng = np.random.default_rng(SEED)
-    return Source(pipeline, sample, _part(sample, PARITY_ROWS, rng), _part(sample, PROFILE_ROWS, rng), targets)
+    most = ROWS_ALONE if answers_alone(pipeline) else PARITY_ROWS
+    return Source(pipeline, sample, _part(sample, most, rng), _part(sample, PROFILE_ROWS, rng), targets)
 
 
 def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]:
@@ -84,15 +88,22 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
     plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample), sparse=sparse))
     programs = Programs(folded=optimise(plain), plain=plain)
     schema = _mark_used(sample, plain)
+    part = _part(source.part, rows_within(plain, PARITY_CELLS), np.random.default_rng(SEED))
     if _ignores_more_columns(pipeline, source.part, tuple(returns)):
         schema = replace(schema, extra="ignored")
     marked = replace(
         source,
         sample=Sample(sample.rows, schema),
-        part=Sample(source.part.rows, schema),
+        part=Sample(part.rows, schema),
         profiled=Sample(source.profiled.rows, schema),
     )
     return marked, Converted(programs, returns, left_out, lists, About(name, version, schema))
+
+
+def rows_within(program: Program, cells: int) -> int:
+    """How many rows have so many cells of the widest answer; 1 at least."""
+    widest = max(sum(program.type_of(v).width for v in output.values) for output in program.outputs.values())
+    return max(cells // widest, 1)
 
 
 def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
@@ -111,7 +122,8 @@ def _returns(
     A method that scikit-learn itself fails at for every row (PCA.score_samples of a singular covariance) is left out.
     Raises SampleError when no method answers.
     """
-    head = Sample(sample.take(np.arange(min(len(sample), 200))), sample.schema)
+    most = 200 if sample.schema.rows == "table" else 8  # texts may have a million columns
+    head = Sample(sample.take(np.arange(min(len(sample), most))), sample.schema)
     result: dict[str, tuple[Form, str]] = {}
     left_out: dict[str, str] = {}
     lists: dict[str, list[int]] = {}
@@ -124,8 +136,6 @@ def _returns(
             left_out[method] = error.cause
             continue
         answer = truth.outputs[method]
-        if answer.ndim not in (1, 2):
-            raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
         if dtype.kind in "Mm":
             raise SampleError(
@@ -136,10 +146,10 @@ def _returns(
             # The width NumPy gives a batch's labels follows classes_, not the rows at hand. A DummyClassifier, whose
             # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
-        found = widths(pipeline, method, head.take(truth.answered[:1]))
-        if found is not None:
-            lists[method] = found
-        form: Form = "list" if found is not None else "vector" if answer.ndim == 1 else "matrix"
+        form: Form = "vector" if answer.ndim == 1 else "matrix"
+        several = widths(pipeline, method, head.take(truth.answered[:1]))
+        if several is not None:
+            form, lists[method] = several
         result[method] = (form, "O" if dtype.kind == "O" else dtype.str)
     if not result:
         assert failure is not None

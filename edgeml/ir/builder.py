@@ -374,6 +374,10 @@ class Builder:
         """Positions of a row's k smallest cells, smallest first, the leftmost of equals first."""
         return self.op("TopK", x, k=int(k))
 
+    def heap_k(self, x: Value, k: int) -> Value:
+        """Positions of k smallest cells of a row as a heap keeps them: which of equals is up to their order."""
+        return self.op("HeapK", x, k=int(k))
+
     def take_along(self, x: Value, positions: Value) -> Value:
         """The cells of each row at computed positions; of a constant, the same row for all."""
         return self.op("TakeAlong", x, positions)

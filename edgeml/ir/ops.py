@@ -14,8 +14,10 @@ from edgeml.ir import (
     ops_quantised,
     ops_raw,
     ops_remainder,
+    ops_search,
     ops_special,
     ops_tensor,
+    ops_text,
 )
 from edgeml.ir.table import OPS, Op
 
@@ -29,6 +31,8 @@ __all__ = [
     "ops_quantised",
     "ops_raw",
     "ops_remainder",
+    "ops_search",
     "ops_special",
     "ops_tensor",
+    "ops_text",
 ]

@@ -31,8 +31,6 @@ ROUND_AT_WILL = frozenset(
         "Distances",
         "SumGroups",
         "CouplePairs",
-        "Loop",
-        "Solve",
         "Log1p",
         "Expm1",
         "Sin",
@@ -43,6 +41,9 @@ ROUND_AT_WILL = frozenset(
         "LogGamma",
         "BesselK",
         "Pow",
+        "Loop",
+        "Solve",
+        "Convolve",
     }
 )
 

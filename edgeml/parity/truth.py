@@ -18,6 +18,7 @@ import numpy as np
 from edgeml.compare import compare, side_by_side
 from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import SampleError, UnsupportedEstimatorError
+from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
@@ -68,22 +69,21 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as one dense array: of a list of arrays, one an output, all columns side by side; about
-    each row alone where an estimator's answer is one about the batch.
+    """What one method returns, as one dense array: of a list or stack of arrays all columns side by side; about each
+    row alone where an estimator's answer is one about the batch.
     """
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
-        parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
+        # Copies: IterativeImputer writes into a single row that it is given.
+        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
         return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
     return _call(pipeline, method, rows)
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
-    """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
-    wide = any(answer.ndim > 1 for answer in answers)
-    return np.concatenate(
-        [a.reshape(count, -1) if wide and a.ndim == 1 else a for a, count in zip(answers, counts, strict=True)]
-    )
+    """Answers to batches of so many rows, one behind the other; of a single row and column an axis may be missing."""
+    wide = any(a.ndim > 1 for a in answers)
+    return np.concatenate([a.reshape(count, -1) if wide else a for a, count in zip(answers, counts, strict=True)])
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -91,6 +91,8 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
+    if len(rows) == 1 and answer.ndim == 1 and len(answer) != 1:
+        answer = answer[None, :]  # SparsePCA has one axis less for a single row
     if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
             f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
@@ -99,11 +101,13 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
     return answer
 
 
-def widths(pipeline: Any, method: str, rows: Any) -> list[int] | None:
-    """Columns of each array where a method returns a list of them, None for one array."""
+def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
+    """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
         result = getattr(pipeline, method)(as_given(rows))
-    return [part.shape[1] for part in result] if isinstance(result, (list, tuple)) else None
+    if isinstance(result, (list, tuple)):
+        return "list", [part.shape[1] for part in result]
+    return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
@@ -164,7 +168,8 @@ def _suspects(sample: Sample) -> Array:
     """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
     import pandas as pd
 
-    columns = [sample.rows[c] for c in sample.rows] if sample.is_frame else list(sample.rows.T)
+    rows = sample.rows
+    columns = [rows[c] for c in rows] if sample.is_frame else [rows] if rows.ndim == 1 else list(rows.T)
     found = np.zeros(len(sample), dtype=bool)
     for column in columns:
         found |= np.asarray(pd.isna(column))

@@ -128,6 +128,8 @@ for _d in FLOATS:
     for _weights in ("int8", "int16", "float16"):
         for _shape in ((4, 3), (1, 1), (9, 17)):
             case("QuantizedLinear", [_d], [_shape[0]], lambda b, x, w=_weights, s=_shape: narrow(b, x, w, s))
+for _width in (1, 2, 5):
+    case("Convolve", ["float64", "float64"], [_width, _width], lambda b, x, y: b.op("Convolve", x, y))
 for _op in ("And", "Or"):
     case(_op, ["bool", "bool"], [3, 1], lambda b, x, y, op=_op: b.op(op, x, y))
 case("Not", ["bool"], [3], lambda b, x: ~x)
@@ -202,6 +204,18 @@ for _d in FLOATS:
     case("Distances", [_d], [2], lambda b, x, d=_d: b.distances(x, cells(d, 2, 4, 3), "minkowski", p=1.5))
     for _k in (1, 3, 9):
         case("TopK", [_d], [9], lambda b, x, k=_k: b.top_k(x, k))
+for _k in (1, 2, 3, 6, 9):
+    case("HeapK", ["float64"], [9], lambda b, x, k=_k: b.heap_k(x, k))
+    case("HeapK", ["int64"], [30], lambda b, x, k=_k: b.heap_k(b.clip(x, 0, 4).cast("float64"), k))
+for _leaves in (1, 2, 8):
+    _starts = np.sort(np.random.default_rng(_leaves).integers(0, 20, _leaves + 1))
+    _starts[0], _starts[-1] = 0, 20
+    case(
+        "VisitOrder",
+        ["float64"],
+        [2 * _leaves - 1],
+        lambda b, x, s=_starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+    )
 for _d in (*NUMBERS, "bool"):
     case("TakeAlong", [_d, "float64"], [6, 6], lambda b, x, y: b.take_along(x, b.top_k(y, 4)))
     case("TakeAlong", ["float64"], [6], lambda b, y, d=_d: b.take_along(b.constant(row_of(d, 6, 1)), b.top_k(y, 4)))

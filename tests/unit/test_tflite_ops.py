@@ -32,6 +32,7 @@ ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
 NOT_IN_A_GRAPH = {
     "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
     "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
+    "HeapK": "one cell after the other", "VisitOrder": "float64 comparisons",
     "CouplePairs": "iterations",
 }  # fmt: skip
 

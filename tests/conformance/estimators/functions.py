@@ -197,10 +197,10 @@ def stepped(n):
     total = 0
     for k in range(6):
         if n % 3 == 0:
-            total += n // 2
+            total += n // 20
         elif n < 0:
             return -1
-        n = n + k
+        n = n // 2 + k
     return total
 
 
