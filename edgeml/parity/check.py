@@ -163,7 +163,7 @@ def judge(
                 ops=ops,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
-            # Of the sample itself only as far as rounding goes: a Gaussian process without noise adds terms that cancel.
+            # Of the sample itself only as far as rounding goes: a Gaussian process without noise has terms that cancel
             if largest > allowed and not single and (name != SAMPLE or largest <= LARGEST):
                 noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
