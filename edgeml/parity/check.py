@@ -16,7 +16,7 @@ from edgeml.compare import FLOAT32_BOUND, FLOAT64, Difference, Measure, bound, c
 from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
-from edgeml.parity.conditioning import PART_OF_ROW, ill_conditioned, reordered
+from edgeml.parity.conditioning import LARGEST, PART_OF_ROW, ill_conditioned, reordered
 from edgeml.parity.rounding import iterates, rounds_to_float32
 from edgeml.parity.truth import Truth
 from edgeml.parity.unsettled import unsettled
@@ -150,7 +150,7 @@ def judge(
         methods[method] = _figures(difference, allowed)
         single, floats = measure.precision == "float32", expected.dtype.kind == "f"
         if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
-            judged = Sample(sample.take(good[kept]), sample.schema)
+            judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
             noisy, largest = ill_conditioned(
                 continuous[0],
                 judged,
@@ -159,11 +159,12 @@ def judge(
                 actual,
                 allowed,
                 measure,
-                continuous[1],
+                program,
                 ops=ops,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
-            if largest > allowed and not single and name != SAMPLE:
+            # Of the sample itself only as far as rounding goes: a Gaussian process without noise has terms that cancel
+            if largest > allowed and not single and (name != SAMPLE or largest <= LARGEST):
                 noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:

@@ -1,9 +1,9 @@
-"""Support vector machines: every kernel of every class, votes and scores of many classes, Platt's probabilities."""
+"""Support vector machines of libsvm: every kernel of every class, votes and scores of many classes, Platt's probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from tests.conformance.estimators.data import (
     float32,
@@ -117,10 +117,4 @@ VARIANTS = (
     variant(NuSVR(nu=0.3, C=5.0), one_column),
     variant(OneClassSVM(gamma=2.0, nu=0.3), one_column, tflite=DIGITS),
     variant(OneClassSVM(nu=0.2), iris),
-    variant(LinearSVC(random_state=0), iris_names),
-    variant(LinearSVC(random_state=0, multi_class="crammer_singer", fit_intercept=False), iris),
-    variant(LinearSVC(random_state=0, penalty="l1", dual=False), two_truths),
-    variant(LinearSVC(random_state=0), float32),
-    variant(LinearSVR(random_state=0), number),
-    variant(LinearSVR(random_state=0, fit_intercept=False, loss="squared_epsilon_insensitive"), one_column),
 )
