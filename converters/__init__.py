@@ -30,5 +30,7 @@ for _module in (
     "model_selection",
     "functions",
     "boosters_xgboost",
+    "boosters_lightgbm",
+    "boosters_catboost",
 ):
     import_module(f"edgeml.converters.{_module}")
