@@ -32,5 +32,6 @@ for _module in (
     "boosters_xgboost",
     "boosters_lightgbm",
     "boosters_catboost",
+    "imbalanced",
 ):
     import_module(f"edgeml.converters.{_module}")
