@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgeml-installed
 
-.PHONY: dev demo test lint types layers wheel old-runtime instructions bench clean
+.PHONY: dev demo test lint types layers wheel old-runtime old-sklearn instructions bench clean
 
 dev: $(STAMP)
 
@@ -41,6 +41,10 @@ wheel: dev
 # Bundles on tflite-runtime 2.14, which needs NumPy 1, in a virtual environment of its own.
 old-runtime: dev
 	$(BIN)/python -m tests.old_runtime
+
+# The conformance table with the minor version of scikit-learn before, in a virtual environment of its own.
+old-sklearn: dev
+	$(BIN)/python -m tests.old_sklearn
 
 # Instructions that the kernels take, against benchmarks/instructions.json; needs valgrind and gcc.
 instructions: dev

@@ -187,7 +187,7 @@ class Block:
 
 def _of_a_program(dtype: np.dtype[Any]) -> str:
     """The dtype in which a program holds the cells of a NumPy dtype without changing one."""
-    if dtype.kind in "iu":
+    if dtype.kind in "iuM":  # dates are met as their ticks
         return "int64"
     return "float64" if dtype.kind == "f" and dtype != np.float32 else dtype.name
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.registry import Conversion, Outputs, converter
-from edgeml.converters.trees import Forest, fill
+from edgeml.converters.trees import Forest, fill, leaves
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import Value
 from edgeml.ir.table import Array
@@ -87,7 +87,7 @@ def _staged(c: Conversion, est: Any, X: Block) -> Value:
     x = X.matrix(c, est, dtype="float32")  # unlike forests, this estimator refuses NaN
     stages, width = est.estimators_.shape
     trees = [tree.tree_ for tree in est.estimators_.ravel()]
-    forest = fill(trees, lambda tree, leaf: est.learning_rate * tree.value[leaf, 0], 1)
+    forest = fill(trees, (est.learning_rate * tree.value[leaves(tree), 0] for tree in trees), 1)
     target = np.tile(np.arange(width), stages)
     constant = _constant_start(est)
     if constant is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.block import Block
+from edgeml.converters.isotonic import interpolated
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedEstimatorError
 from edgeml.ir import Value
@@ -94,23 +95,7 @@ def _calibrator(c: Conversion, calibrator: Any, score: Value) -> Value:
     if type(calibrator).__name__ == "_SigmoidCalibration":
         # a_ and b_ are float64 scalars, so float32 scores are computed in float64.
         return c.builder.sigmoid(-(score.cast("float64") * float(calibrator.a_) + float(calibrator.b_)))
-    return _isotonic(c, calibrator, score)
-
-
-def _isotonic(c: Conversion, calibrator: Any, score: Value) -> Value:
-    """IsotonicRegression.predict with out_of_bounds="clip": piecewise linear between its thresholds."""
-    builder = c.builder
-    xs, ys = calibrator.X_thresholds_, calibrator.y_thresholds_
-    score = score.cast(xs.dtype.name)
-    if xs.dtype == np.float64 or len(xs) == 1:
-        return builder.op("Interp", score.cast("float64"), xs=xs.astype(np.float64), ys=ys.astype(np.float64))
-    # SciPy interpolates float32 in float32, on the piece that ends with the first threshold at or above x.
-    x = builder.clip(score, calibrator.X_min_, calibrator.X_max_)
-    piece = builder.sum((builder.constant(xs) < x).cast("int64"))
-    low = builder.clip(piece, 1, len(xs) - 1) - 1
-    slope = (ys[1:] - ys[:-1]) / (xs[1:] - xs[:-1])
-    y = builder.take(low, slope) * (x - builder.take(low, xs[:-1])) + builder.take(low, ys[:-1])
-    return y.cast("float64")
+    return interpolated(c, calibrator, score.cast(calibrator.X_thresholds_.dtype.name)).cast("float64")
 
 
 def _temperature(c: Conversion, calibrated: Any, scores: Value, method: str) -> Value:

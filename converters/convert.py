@@ -16,18 +16,26 @@ from edgeml.schema import MATRIX, Schema
 Returns = Mapping[str, tuple[Form, str]]
 
 
-def to_program(pipeline: Any, schema: Schema, returns: Returns, dtypes: Mapping[str, str] | None = None) -> Program:
+def to_program(
+    pipeline: Any,
+    schema: Schema,
+    returns: Returns,
+    dtypes: Mapping[str, str] | None = None,
+    *,
+    sparse: bool = False,
+) -> Program:
     """Convert a fitted estimator.
 
     ``returns`` has one entry for each method the pipeline has, which becomes an output of the program. ``dtypes`` has
-    the dtype of raw columns where it is not that of their kind, such as int8; that of a matrix goes by "X". Raises
+    the dtype of raw columns where it is not that of their kind, such as int8; that of a matrix goes by "X". With
+    ``sparse`` the pipeline is given a SciPy matrix. Raises
     CompileError, naming the step, when an estimator, a parameter or a method cannot be honoured.
     """
     builder = Builder()
     held = dtypes or {}
     if schema.form == "matrix":
         matrix = builder.input(MATRIX, schema.kind, len(schema.columns))
-        block = Block(matrix.held_as(held.get(MATRIX, matrix.numpy)))
+        block = Block(matrix.held_as(held.get(MATRIX, matrix.numpy)), form="sparse" if sparse else "array")
     else:
         # A column of kind "any" has no place in a program; the stand-in is dropped by the first pass, or, when a
         # converter reads it, named in the error of Block.matrix.
@@ -48,8 +56,7 @@ def to_program(pipeline: Any, schema: Schema, returns: Returns, dtypes: Mapping[
 def _values(c: Conversion, pipeline: Any, outputs: Outputs, method: str) -> list[Value]:
     if method == "predict_log_proba" and method not in outputs and "predict_proba" in outputs:
         proba = outputs["predict_proba"]
-        assert isinstance(proba, Value)
-        return [c.builder.log(proba)]
+        return [c.builder.log(p) for p in ([proba] if isinstance(proba, Value) else proba.values)]
     if method not in outputs and method in c.refusals:
         raise c.refusals[method]
     if method not in outputs:

@@ -1,7 +1,8 @@
 """Decompositions: projection of rows on the components found in training.
 
-In comes a fitted PCA, IncrementalPCA or TruncatedSVD; out go ``transform`` and PCA's ``score_samples``.
-scikit-learn centres after the projection, by subtracting the projected mean, and so does the program.
+In comes a fitted PCA, IncrementalPCA, TruncatedSVD, FactorAnalysis or FastICA; out go ``transform`` and, for models of
+a density, ``score_samples``. PCA centres after the projection, by subtracting the projected mean, the others before it,
+and so does the program.
 """
 
 from __future__ import annotations
@@ -75,3 +76,47 @@ def _log_likelihood(c: Conversion, est: Any, x: Value) -> Value:
 def truncated_svd(c: Conversion, est: Any, X: Block) -> Outputs:
     """x @ components_.T, without centring."""
     return {"transform": Block(affine(numeric(c, est, X), est.components_.T))}
+
+
+@converter(
+    "sklearn.FactorAnalysis",
+    honours=("n_components",),
+    ignores=(
+        "tol",
+        "copy",
+        "max_iter",
+        "noise_variance_init",
+        "svd_method",
+        "iterated_power",
+        "rotation",
+        "random_state",
+    ),
+)
+def factor_analysis(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The expected latent variables (Barber, 21.2.33), and the log-likelihood of rows."""
+    from scipy import linalg
+
+    x = numeric(c, est, X)
+    weighted = est.components_ / est.noise_variance_
+    covariance = linalg.inv(np.eye(len(est.components_)) + np.dot(weighted, est.components_.T))
+    return LazyOutputs(
+        c,
+        {
+            "transform": lambda: Block(affine(affine(x - est.mean_, np.ascontiguousarray(weighted.T)), covariance)),
+            "score_samples": lambda: _log_likelihood(c, est, x),
+        },
+    )
+
+
+@converter(
+    "sklearn.FastICA",
+    honours=("whiten",),
+    ignores=(
+        "n_components", "algorithm", "fun", "fun_args", "max_iter", "tol", "w_init", "whiten_solver", "random_state",
+    ),
+)  # fmt: skip
+def fast_ica(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The sources: centred where the estimator whitens, then unmixed."""
+    x = X.matrix(c, est)
+    centred = (x - est.mean_).cast(x.dtype) if est.whiten else x  # in place, as scikit-learn has it
+    return {"transform": Block(affine(centred, np.ascontiguousarray(est.components_.T)))}

@@ -32,9 +32,11 @@ def _checked(c: Conversion, est: Any, X: Block) -> Block:
         X.check(c, est)
         return X
     allow_nan = get_tags(est).input_tags.allow_nan
+    if not X.is_object:
+        # Of bool and numbers in one frame pandas would make objects; check_array converts such a frame before.
+        x = X.matrix(c, est, dtype=X.dtype, check=not allow_nan)
+        return Block(x, names=X.names, form="sparse" if X.form == "sparse" else "array")
     array = X.as_array()
-    if not array.is_object:
-        return Block(X.matrix(c, est, dtype=X.dtype, check=not allow_nan), names=X.names, form=array.form)
     X.check(c, est)
     if allow_nan:
         return array

@@ -103,9 +103,7 @@ class Traced:
     plain = False
     mixed = False
 
-    def __init__(
-        self, trace: Trace, value: Value, shape: Shape, *, given: bool = False, view: bool = False
-    ) -> None:
+    def __init__(self, trace: Trace, value: Value, shape: Shape, *, given: bool = False, view: bool = False) -> None:
         self.trace, self.value, self.shape = trace, value, shape
         self.given, self.view = given, view
 

@@ -211,7 +211,9 @@ def _diff(trace: Trace, a: Any, n: int = 1, axis: Any = -1) -> Any:
         width = x.value.width
         later, earlier = (x.value.select(slice(*ends)) for ends in ((1, width), (0, width - 1)))
         shape = tuple(m if isinstance(m, Rows) else width - 1 for m in x.shape)
-        x = call_ufunc(trace, np.not_equal if x.dtype == bool else np.subtract, [x.like(later, shape), x.like(earlier, shape)])
+        x = call_ufunc(
+            trace, np.not_equal if x.dtype == bool else np.subtract, [x.like(later, shape), x.like(earlier, shape)]
+        )
     return x
 
 
@@ -542,7 +544,9 @@ def _round(trace: Trace, a: Any, decimals: int = 0) -> Any:
 
 
 @traces(np.nan_to_num)
-def _nan_to_num(trace: Trace, x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+def _nan_to_num(
+    trace: Trace, x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None
+) -> Any:
     if not copy:
         raise trace.refuse("nan_to_num(copy=False) changes its argument", "use the result")
     if x.dtype.kind != "f":
@@ -658,9 +662,7 @@ def matmul(trace: Trace, a: Any, b: Any) -> Any:
     if isinstance(b, Traced):
         if a.shape == b.shape and a.row_axis is None and a.ndim == 1:
             return np.sum(a * b)
-        raise trace.refuse(
-            "a product of two computed matrices", "write (a * b).sum(axis=1) for products of rows"
-        )
+        raise trace.refuse("a product of two computed matrices", "write (a * b).sum(axis=1) for products of rows")
     weight = np.asarray(b)
     if a.ndim == 1 and a.row_axis == 0 or a.row_axis == 1:
         raise trace.across("a product that sums over rows")

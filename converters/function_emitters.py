@@ -25,8 +25,10 @@ def _op(name: str, boolean: str = "", whole: bool = True) -> Emitter:
         if name not in OPS or (values[0].dtype == "int64" and not whole):
             raise trace.refuse(f"{name} of {values[0].dtype}", "turn X into float64 first: X.astype(float)")
         if values[0].dtype == "bool":
-            return trace.builder.op(boolean, *values) if boolean else trace.builder.op(
-                name, *(v.cast("int64") for v in values)
+            return (
+                trace.builder.op(boolean, *values)
+                if boolean
+                else trace.builder.op(name, *(v.cast("int64") for v in values))
             )
         return trace.builder.op(name, *values)
 

@@ -116,7 +116,9 @@ class _Pandas:
 def _operator(function: Callable[..., Any], *, reflected: bool = False, whole: bool = True) -> Callable[..., Any]:
     def method(self: _Pandas, other: Any) -> Any:
         def compute(x: Any, y: Any) -> Any:
-            if not whole and all(np.asarray(getattr(v, "dtype", v)).dtype.kind != "f" and not _floats(v) for v in (x, y)):
+            if not whole and all(
+                np.asarray(getattr(v, "dtype", v)).dtype.kind != "f" and not _floats(v) for v in (x, y)
+            ):
                 raise self.trace.refuse("// and % of whole numbers, whose zeros pandas treats by itself", "use floats")
             return function(y, x) if reflected else function(x, y)
 
@@ -506,7 +508,8 @@ class Record:
         numbers = not any(a.value.dtype == "string" for a in frame._columns.values())
         array = frame.to_numpy() if numbers else None  # pandas makes one dtype of a row of numbers
         self._cells = {
-            n: a.like(a.value if array is None else array[:, j].value, ()) for j, (n, a) in enumerate(frame._columns.items())
+            n: a.like(a.value if array is None else array[:, j].value, ())
+            for j, (n, a) in enumerate(frame._columns.items())
         }
 
     _outranks_arrays = True

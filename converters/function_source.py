@@ -326,7 +326,9 @@ class Interpreter:
         if frame.in_rows:
             raise self.trace.across("a loop over rows inside another")
         outer, path = frame.names, frame.path
-        assigned = {n.id for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assigned = {
+            n.id for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        }
         lists = {n: v for n, v in outer.items() if isinstance(v, list)}
         inner = {n: Unknown(f"{n} is carried from row to row") if n in assigned else v for n, v in outer.items()}
         inner.update({n: [] for n in lists if n not in assigned})

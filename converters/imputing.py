@@ -19,7 +19,7 @@ from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
 
-def _is_nan(cell: Any) -> bool:
+def is_scalar_nan(cell: Any) -> bool:
     """scikit-learn's is_scalar_nan."""
     return isinstance(cell, numbers.Real) and not isinstance(cell, numbers.Integral) and math.isnan(cell)
 
@@ -37,7 +37,7 @@ def simple_imputer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Missing cells become statistics_; a column whose statistic is NaN goes; indicators come last."""
     any_dtype = est.strategy in ("most_frequent", "constant")
     objects = est._fit_dtype.kind == "O"
-    allow_nan = _is_nan(est.missing_values) or _is_na(est.missing_values)
+    allow_nan = is_scalar_nan(est.missing_values) or _is_na(est.missing_values)
     values = _validated(c, est, X, objects=objects, dtype=X.dtype if any_dtype else "float", allow_nan=allow_nan)
     if est.strategy == "constant" and not objects and not np.can_cast(est._fill_dtype, values[0].dtype, "same_kind"):
         raise c.refuse(
@@ -46,10 +46,10 @@ def simple_imputer(c: Conversion, est: Any, X: Block) -> Outputs:
             est.fill_value,
             f"fit on a sample of {values[0].dtype}, the dtype of the rows to come",
         )
-    kept = [i for i, s in enumerate(est.statistics_) if est.keep_empty_features or not _is_nan(s)]
+    kept = [i for i, s in enumerate(est.statistics_) if est.keep_empty_features or not is_scalar_nan(s)]
     filled, flags, start = [], [], 0
     for value in values:
-        missing = _missing(c, est, value)
+        missing = missing_cells(c, est, value)
         inside = [i - start for i in kept if start <= i < start + value.width]
         statistics = est.statistics_[[start + i for i in inside]]
         if inside and missing is None:
@@ -85,8 +85,8 @@ def _block(X: Block, values: Sequence[Value], names: Sequence[str] | None, objec
 @converter("sklearn.MissingIndicator", honours=("missing_values", "features", "error_on_new"), ignores=("sparse",))
 def missing_indicator(c: Conversion, est: Any, X: Block) -> Outputs:
     """One bool a column of features_; with ``error_on_new`` missing cells in other columns are refused."""
-    values = _validated(c, est, X, objects=X.is_object, dtype=X.dtype, allow_nan=_is_nan(est.missing_values))
-    flags = c.builder.concat([_flags(c, v, _missing(c, est, v)) for v in values])
+    values = _validated(c, est, X, objects=X.is_object, dtype=X.dtype, allow_nan=is_scalar_nan(est.missing_values))
+    flags = c.builder.concat([_flags(c, v, missing_cells(c, est, v)) for v in values])
     new = sorted(set(range(X.width)) - set(est.features_.tolist()))
     if est.features == "missing-only" and est.error_on_new and new:
         others = flags.select(new)
@@ -115,18 +115,18 @@ def _validated(c: Conversion, est: Any, X: Block, *, objects: bool, dtype: str, 
     return [c.builder.require(v, ~c.builder.is_nan(v), message) if v.dtype in refused else v for v in X.values]
 
 
-def _missing(c: Conversion, est: Any, value: Value) -> Value | None:
+def missing_cells(c: Conversion, est: Any, value: Value) -> Value | None:
     """Where a cell equals missing_values (scikit-learn's _get_mask), or None when no cell of the kind can."""
     placeholder = est.missing_values
     if value.dtype == "string":
         if _is_na(placeholder):
             return c.builder.is_nan(value) | c.builder.is_none(value)
-        if _is_nan(placeholder):
+        if is_scalar_nan(placeholder):
             return c.builder.is_nan(value)
         if placeholder is None:
             return c.builder.is_none(value)
         return value == placeholder if isinstance(placeholder, str) else None
-    if placeholder is None or _is_na(placeholder) or _is_nan(placeholder):
+    if placeholder is None or _is_na(placeholder) or is_scalar_nan(placeholder):
         # None in a column of numbers arrives as NaN; NaN itself is refused there by scikit-learn.
         return c.builder.is_nan(value) if value.dtype in ("float64", "float32") else None
     if isinstance(placeholder, str) or (value.dtype == "bool" and placeholder not in (0, 1)):
@@ -161,7 +161,7 @@ def _object_fill(c: Conversion, est: Any, value: Value, statistics: Sequence[Any
 def _fits(cell: Any, dtype: str) -> bool:
     """Whether a cell can stand in a column of an IR dtype."""
     if dtype == "string":
-        return cell is None or isinstance(cell, str) or _is_nan(cell)
+        return cell is None or isinstance(cell, str) or is_scalar_nan(cell)
     if dtype == "bool":
         return isinstance(cell, (bool, np.bool_))
     return isinstance(cell, numbers.Integral if dtype == "int64" else numbers.Real)

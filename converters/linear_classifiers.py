@@ -21,12 +21,16 @@ _SGD = (
 )  # fmt: skip
 
 
+def scores_of(est: Any, x: Value) -> Value:
+    """x @ coef_.T + intercept_: width 1 for two classes, else one column a class."""
+    return affine(x, weight_of(est.coef_), est.intercept_)
+
+
 def _scores(c: Conversion, est: Any, X: Block) -> Value:
-    """X @ coef_.T + intercept_: width 1 for two classes, else one column a class."""
-    return affine(numeric(c, est, X), weight_of(est.coef_), est.intercept_)
+    return scores_of(est, numeric(c, est, X))
 
 
-def _predict(c: Conversion, est: Any, scores: Value) -> Value:
+def predicted(c: Conversion, est: Any, scores: Value) -> Value:
     """The class of the largest score; of two classes, the second where the score is above 0."""
     index = (scores > 0.0).cast("int64") if scores.width == 1 else c.builder.argmax(scores)
     return c.labels(index, est.classes_)
@@ -61,14 +65,14 @@ def logistic_regression(c: Conversion, est: Any, X: Block) -> Outputs:
     """Two classes: logistic function of the score. More: softmax of the scores, whatever the solver."""
     scores = _scores(c, est, X)
     proba = _one_vs_rest_proba(c, scores) if len(est.classes_) <= 2 else c.builder.softmax(scores)
-    return {"decision_function": scores, "predict": _predict(c, est, scores), "predict_proba": proba}
+    return {"decision_function": scores, "predict": predicted(c, est, scores), "predict_proba": proba}
 
 
 @converter("sklearn.SGDClassifier", honours=("loss", "fit_intercept"), ignores=_SGD)
 def sgd_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Probabilities for log_loss (one against the rest) and modified_huber ((clip(score, -1, 1) + 1) / 2)."""
     scores = _scores(c, est, X)
-    outputs = {"decision_function": scores, "predict": _predict(c, est, scores)}
+    outputs = {"decision_function": scores, "predict": predicted(c, est, scores)}
     if est.loss == "log_loss":
         outputs["predict_proba"] = _one_vs_rest_proba(c, scores)
     elif est.loss == "modified_huber":
@@ -99,7 +103,7 @@ def sgd_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
 def linear_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Scores and classes only."""
     scores = _scores(c, est, X)
-    return {"decision_function": scores, "predict": _predict(c, est, scores)}
+    return {"decision_function": scores, "predict": predicted(c, est, scores)}
 
 
 @converter(
@@ -116,4 +120,4 @@ def ridge_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     scores = _scores(c, est, X)
     if est._label_binarizer.y_type_.startswith("multilabel"):
         return {"decision_function": scores, "predict": (scores > 0.0).cast("int64")}
-    return {"decision_function": scores, "predict": _predict(c, est, scores)}
+    return {"decision_function": scores, "predict": predicted(c, est, scores)}

@@ -1,7 +1,8 @@
 """Multi-layer perceptrons: product plus intercept, then the activation, layer by layer as scikit-learn goes.
 
-In comes a fitted MLPClassifier or MLPRegressor; out go ``predict`` and, for the classifier,
-``predict_proba``. A network fitted on float32 has float32 weights and computes in float32 on float32 rows.
+In comes a fitted MLPClassifier, MLPRegressor or BernoulliRBM; out go ``predict`` and, for the classifier,
+``predict_proba``; of the Boltzmann machine ``transform``. A network fitted on float32 has float32 weights and computes
+in float32 on float32 rows.
 """
 
 from __future__ import annotations
@@ -69,3 +70,16 @@ def mlp_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
         "predict_proba": c.builder.concat([1.0 - output, output]),
         "predict": c.labels(index, est.classes_),
     }
+
+
+@converter(
+    "sklearn.BernoulliRBM",
+    ignores=("n_components", "learning_rate", "batch_size", "n_iter", "verbose", "random_state"),
+    note="score_samples draws random numbers for every answer, and is left out",
+    random=("score_samples",),
+)
+def bernoulli_rbm(c: Conversion, est: Any, X: Block) -> Outputs:
+    """Probabilities of the hidden units."""
+    hidden = affine(X.matrix(c, est), est.components_.T, est.intercept_hidden_, in_place=True)
+    c.cannot_give(est, "score_samples", "draws random numbers for every answer", "use transform")
+    return {"transform": Block(c.builder.sigmoid(hidden))}

@@ -26,38 +26,65 @@ from edgeml.converters.block import Block
 from edgeml.errors import NotFittedError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import Builder, Value
 
-# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value.
+# Method name -> what it returns for new rows. `transform` returns a Block, everything else a Value; of several outputs
+# `predict` is a Block of one column an output, and a method that gives a list of arrays a Block of one value an array.
 Outputs = Mapping[str, "Value | Block"]
 Convert = Callable[["Conversion", Any, Block], Outputs]
 
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters."""
+    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer
+    to a batch depends on the whole batch, ``random`` names methods that draw random numbers: see answering.py.
+    """
 
     key: str
     convert: Convert
     honours: frozenset[str]
     ignores: frozenset[str]
     note: str
+    alone: bool = False
+    random: frozenset[str] = frozenset()
 
 
 CONVERTERS: dict[str, Converter] = {}
 
 
 def converter(
-    *keys: str, honours: Iterable[str] = (), ignores: Iterable[str] = (), note: str = ""
+    *keys: str,
+    honours: Iterable[str] = (),
+    ignores: Iterable[str] = (),
+    note: str = "",
+    alone: bool = False,
+    random: Iterable[str] = (),
 ) -> Callable[[Convert], Convert]:
-    """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table."""
+    """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table.
+
+    ``alone``: the truth about a row is scikit-learn's answer to a batch of that row alone. ``random``: methods without
+    a truth.
+    """
 
     def register(convert: Convert) -> Convert:
         for key in keys:
             if key in CONVERTERS:
                 raise ValueError(f"two converters for {key}")
-            CONVERTERS[key] = Converter(key, convert, frozenset(honours), frozenset(ignores), note)
+            known = frozenset(honours), frozenset(ignores)
+            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random))
         return convert
 
     return register
+
+
+# Registry key -> (reason, remedy): estimators that have methods for new rows which no program can give.
+REFUSED: dict[str, tuple[str, str]] = {}
+
+
+def refused(*keys: str, reason: str, remedy: str) -> None:
+    """Refuse estimators by name. ``reason`` goes to the support table too."""
+    for key in keys:
+        if key in CONVERTERS or key in REFUSED:
+            raise ValueError(f"{key} is converted, or refused twice")
+        REFUSED[key] = reason, remedy
 
 
 def key_of(est: Any) -> str:
@@ -95,6 +122,12 @@ class Conversion:
         """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
         with self.builder.step(step) if step else nullcontext():
             check_fitted(est, self.builder.origin)
+            if key_of(est) in REFUSED:
+                reason, remedy = REFUSED[key_of(est)]
+                raise UnsupportedEstimatorError(
+                    f"step {self.builder.origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}",
+                    remedy,
+                )
             entry = CONVERTERS.get(key_of(est))
             if entry is None:
                 return fallback(self, est, X)

@@ -7,7 +7,7 @@ tree in node order, which is the numbering edgeml/parity/leaves.py compares with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -124,20 +124,27 @@ class Forest:
         )
 
 
-def fill(trees: Sequence[Any], values: Any, k: int) -> Forest:
-    """A Forest of scikit-learn ``Tree`` objects; ``values(tree, leaf)`` gives (leaves, k) of a leaf mask."""
+def leaves(tree: Any) -> Array:
+    """Which nodes of a ``Tree`` are leaves, bool (nodes,)."""
+    found: Array = tree.children_left < 0
+    return found
+
+
+def fill(trees: Sequence[Any], values: Iterable[Array], k: int, columns: Sequence[Array] | None = None) -> Forest:
+    """A Forest of scikit-learn ``Tree`` objects; ``values`` gives (leaves, k) for each of them.
+
+    ``columns`` says for each tree which column of the matrix each of its features is; without it they are the same.
+    """
     forest = Forest(len(trees), sum(t.node_count for t in trees), sum(t.n_leaves for t in trees), k)
-    for tree in trees:
-        left = tree.children_left
-        leaf = left < 0
+    for number, (tree, of_leaves) in enumerate(zip(trees, values, strict=True)):
         forest.add(
-            leaf,
-            tree.feature,
+            leaves(tree),
+            tree.feature if columns is None else columns[number][np.maximum(tree.feature, 0)],
             tree.threshold,
-            left,
+            tree.children_left,
             tree.children_right,
             tree.missing_go_to_left,
-            values(tree, leaf),
+            of_leaves,
         )
     return forest
 
@@ -170,7 +177,8 @@ def tree_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     trees = _trees(est)
     x = tree_input(c, est, X, trees[0])
     k = est.n_outputs_
-    total = fill([t.tree_ for t in trees], lambda tree, leaf: tree.value[leaf, :, 0], k).node(x, np.zeros(k))
+    inner = [t.tree_ for t in trees]
+    total = fill(inner, (t.value[leaves(t), :, 0] for t in inner), k).node(x, np.zeros(k))
     return {"predict": _mean(est, total)}
 
 
@@ -178,13 +186,13 @@ def tree_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.RandomForestClassifier",
     "sklearn.ExtraTreesClassifier",
     ignores=_FOREST_GROWTH,
-    note="one output: predict_proba of several is a list of arrays",
+    note="several outputs too",
 )
 @converter(
     "sklearn.DecisionTreeClassifier",
     "sklearn.ExtraTreeClassifier",
     ignores=_TREE_GROWTH,
-    note="one output: predict_proba of several is a list of arrays",
+    note="several outputs too",
 )
 def tree_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Class fractions of the leaves added in the order of estimators_, divided by their number."""
@@ -192,22 +200,23 @@ def tree_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     x = tree_input(c, est, X, trees[0])
     counts = [int(n) for n in np.atleast_1d(est.n_classes_)]
 
-    def fractions(tree: Any, leaf: Array) -> Array:
+    def fractions(tree: Any) -> Array:
         # A node holds fractions, not counts, padded to the largest number of classes of any output.
-        value = tree.value[leaf]
+        value = tree.value[leaves(tree)]
         return np.concatenate([value[:, output, :n] for output, n in enumerate(counts)], axis=1)
 
-    total = fill([t.tree_ for t in trees], fractions, sum(counts)).node(x, np.zeros(sum(counts)))
+    inner = [t.tree_ for t in trees]
+    total = fill(inner, map(fractions, inner), sum(counts)).node(x, np.zeros(sum(counts)))
     proba = _mean(est, total)
     if est.n_outputs_ == 1:
         return {"predict": c.labels(c.builder.argmax(proba), est.classes_), "predict_proba": proba}
-    c.cannot_give(est, "predict_proba", "is a list of one array an output", "fit one classifier an output")
     stops = np.cumsum([0, *counts])
     parts = [proba.select(slice(a, b)) for a, b in pairwise(stops)]
     return {
         "predict": Block(
             *(c.labels(c.builder.argmax(part), classes) for part, classes in zip(parts, est.classes_, strict=True))
-        )
+        ),
+        "predict_proba": Block(*parts),
     }
 
 

@@ -36,6 +36,8 @@ NEAR_ZERO = 1e-3
 LEAST_PROBABILITY = 0.1
 # The logarithm of a probability that float32 does not tell from zero.
 LEAST_LOG = float(np.log(np.finfo(np.float32).tiny))
+# The same where scikit-learn itself finds a float32 probability as 1 - p: half a unit of 1, or nothing.
+LEAST_FLOAT32_LOG = float(np.log(2.0**-25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,13 @@ def overflowed(outputs: Mapping[str, Array], rows: int) -> Array:
     return bad
 
 
+def side_by_side(answer: Any) -> Array:
+    """What a method returned as one array: a list or stack of arrays is joined along the columns."""
+    if isinstance(answer, (list, tuple)) or np.ndim(answer) == 3:
+        return np.concatenate([np.asarray(part) for part in answer], axis=1)
+    return np.asarray(answer)
+
+
 def compare(
     expected: Array, actual: Array, method: str = "", measure: Measure = FLOAT64, tied: Array | None = None
 ) -> Difference:
@@ -108,8 +117,8 @@ def compare(
 
     Of an engine that computes in float32, d is ``max(|expected|, 0.1)`` for a probability p, for its logarithm what
     follows from that, ``max(|expected|, 1) * max(1, 0.1 / p)``, and ``max(|expected|, usual size of the column)`` for
-    all others; logarithms below that of float32's smallest number are all one. Rows that are ``tied``, bool (rows,),
-    count as ties where their labels differ.
+    all others; logarithms below that of float32's smallest number are all one. So are those of float32 probabilities
+    below 2^-25, whatever the engine. Rows that are ``tied``, bool (rows,), count as ties where their labels differ.
 
     NaN equals NaN and an infinity equals itself; any other pair with one of them has an infinite error.
     Raises ProgramError when the shapes differ.
@@ -159,12 +168,16 @@ def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, mea
     """Rows where ``labels``, another engine's, are as good as scikit-learn's own by its own scores, bool (rows,).
 
     ``outputs`` are scikit-learn's answers. A label follows from the scores of one method: the decision function,
-    else the probabilities; without classes the nearest of the distances that ``transform`` gives. Two classes tie
+    else the probabilities; without classes the nearest of the distances that ``transform`` gives, but 1 and -1, inliers
+    and outliers, from the sign of the decision function. Two classes tie
     when their scores differ by no more than both may be off. float64 knows of no ties, nor does a pipeline without
     such a method.
     """
     none = np.zeros(len(labels), dtype=bool)
     own = outputs.get("predict")
+    outliers = classes is None and own is not None and _tells_outliers(outputs, own)
+    if outliers:
+        classes = np.array([-1, 1])
     scores = _scores(outputs, classes) if measure.precision == "float32" and labels.ndim == 1 else None
     if scores is None or own is None or not len(labels):
         return none
@@ -183,9 +196,15 @@ def ties(outputs: Mapping[str, Array], labels: Array, classes: Array | None, mea
             return np.asarray(off <= FLOAT32_BOUND * (units[rows, one] + units[rows, two]))
 
     # k-means finds its labels by another formula than its distances: its own need not be the very nearest.
-    won = near(mine, best) if method == "transform" else np.equal(best, mine)
+    # An outlier detector's label is 1 at 0 itself.
+    won = near(mine, best) if method == "transform" or outliers else np.equal(best, mine)
     result: Array = near(mine, other) & won & (other >= 0)
     return result
+
+
+def _tells_outliers(outputs: Mapping[str, Array], labels: Array) -> bool:
+    scores = outputs.get("decision_function")
+    return scores is not None and scores.ndim == 1 and bool(np.isin(labels, (-1, 1)).all())
 
 
 def _scores(outputs: Mapping[str, Array], classes: Array | None) -> tuple[str, Array] | None:
@@ -221,8 +240,9 @@ def _errors(expected: Array, actual: Array, method: str, measure: Measure) -> tu
 def _cells(expected: Array, actual: Array, method: str, measure: Measure) -> tuple[Array, Array]:
     """Absolute and relative error of every cell of float tables."""
     b, a = expected.astype(np.float64), actual.astype(np.float64)
-    if method == "predict_log_proba" and measure.precision == "float32":
-        b, a = np.maximum(b, LEAST_LOG), np.maximum(a, LEAST_LOG)
+    if method == "predict_log_proba" and (measure.precision == "float32" or expected.dtype.itemsize < 8):
+        least = LEAST_FLOAT32_LOG if expected.dtype.itemsize < 8 else LEAST_LOG
+        b, a = np.maximum(b, least), np.maximum(a, least)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):
         absolute = np.where(same, 0.0, np.abs(a - b))

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from decimal import Decimal
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from edgeml.errors import NotFittedError, SampleError
 from edgeml.runtimes.cells import to_array
-from edgeml.schema import MATRIX, Column, ColumnKind, Null, Schema
+from edgeml.runtimes.sparse import is_sparse
+from edgeml.sample_texts import texts_or_dicts
+from edgeml.schema import MATRIX, Column, ColumnKind, Null, Schema, Unit
+from edgeml.sparse_rows import from_sparse
 
 # Libraries whose null strings scikit-learn reads as None.
 _NULLS_ARE_NONE = ("polars", "pyarrow")
@@ -43,6 +47,9 @@ class Sample:
 
 def read_sample(pipeline: Any, X: Any) -> Sample:
     """The sample of a fitted pipeline. Raises SampleError naming the column when the two do not fit together."""
+    special = texts_or_dicts(pipeline, X)
+    if special is not None:
+        return Sample(*special)
     rows = _to_rows(X)
     if rows.ndim != 2:
         raise SampleError(
@@ -83,14 +90,15 @@ def _to_rows(X: Any) -> Any:
     """A pandas frame or a NumPy array of what came in."""
     module = _library(X)
     if module == "pandas":
+        X = _with_plain_decimals(X)
         if X.ndim == 2 and not X.columns.is_unique:
             raise SampleError(
                 f"the sample has two columns called {X.columns[X.columns.duplicated()][0]!r}",
                 "rename or drop one",
             )
         return X
-    if module == "scipy":
-        raise SampleError("a sparse sample cannot be compiled", "pass the rows as a dense array or a frame")
+    if is_sparse(X):
+        return from_sparse(X)
     import pandas as pd
 
     if module in _NULLS_ARE_NONE:
@@ -107,6 +115,15 @@ def _to_rows(X: Any) -> Any:
         f"a sample of type {type(X).__name__} cannot be read",
         "pass a pandas or polars frame, an Arrow table, an array, a dict of columns or a list of dicts",
     )
+
+
+def _with_plain_decimals(X: Any) -> Any:
+    """Arrow's decimals as Python's: the same values, in a column that cells of any size can be written into."""
+    if X.ndim != 2:
+        return X
+    decimals = [c for c, dtype in X.dtypes.items() if str(dtype).startswith("decimal")]
+    plain = {c: X[c].astype(object).where(X[c].notna(), None) for c in decimals}
+    return X.assign(**plain) if decimals else X
 
 
 def _frame_with_none(X: Any) -> Any:
@@ -156,9 +173,7 @@ def _frame_sample(pipeline: Any, frame: Any, expected: list[str] | None, null: N
             unnamed = read_sample(pipeline, frame.to_numpy())
             columns = tuple(replace(c, name=n) for c, n in zip(unnamed.schema.columns, frame.columns, strict=True))
             return Sample(unnamed.rows, replace(unnamed.schema, columns=columns))
-        columns = tuple(
-            Column(str(c), column_kind(frame[c], str(c)), null=null or null_kind(frame[c])) for c in frame.columns
-        )
+        columns = tuple(_column(frame[c], str(c), null) for c in frame.columns)
         return Sample(frame, Schema("columns", columns))
     present = [str(c) for c in frame.columns]
     missing = [c for c in expected if c not in present]
@@ -175,8 +190,20 @@ def _frame_sample(pipeline: Any, frame: Any, expected: list[str] | None, null: N
             "(the command: --target-column and --drop)",
         )
     frame = frame[expected]
-    columns = tuple(Column(c, column_kind(frame[c], c), null=null or null_kind(frame[c])) for c in expected)
+    columns = tuple(_column(frame[c], c, null) for c in expected)
     return Sample(frame, Schema("columns", columns))
+
+
+def _column(series: Any, name: str, null: Null | None) -> Column:
+    return Column(name, column_kind(series, name), null=null or null_kind(series), unit=date_unit(series.dtype))
+
+
+def date_unit(dtype: Any) -> Unit | None:
+    """Unit of a ``datetime64`` without time zone; None for any other dtype."""
+    if not isinstance(dtype, np.dtype) or dtype.kind != "M":
+        return None
+    unit, count = np.datetime_data(dtype)
+    return cast("Unit", unit) if count == 1 and unit in get_args(Unit) else None
 
 
 def numpy_dtypes(sample: Sample) -> dict[str, str]:
@@ -188,13 +215,15 @@ def numpy_dtypes(sample: Sample) -> dict[str, str]:
     if sample.schema.form == "matrix":
         return {MATRIX: sample.rows.dtype.name}
     columns = sample.schema.columns
+    if sample.schema.rows == "dicts":
+        return {}
     if not sample.is_frame:
         return {c.name: "objects of several types" if c.kind == "any" else "object" for c in columns}
     found: dict[str, str] = {}
     for column, dtype in zip(columns, sample.rows.dtypes, strict=True):
         if column.kind == "any":
             found[column.name] = "objects of several types" if dtype == "object" else str(dtype)
-        elif isinstance(dtype, np.dtype) and dtype.kind in "iufO":
+        elif isinstance(dtype, np.dtype) and dtype.kind in "iufOM":
             found[column.name] = dtype.name
         elif column.kind in ("int64", "bool") and not (isinstance(dtype, np.dtype) or hasattr(dtype, "categories")):
             found[column.name] = "float64"
@@ -224,6 +253,8 @@ def column_kind(series: Any, name: str) -> ColumnKind:
     dtype = series.dtype
     if isinstance(dtype, pd.SparseDtype):
         raise SampleError(f"column {name!r} is sparse ({dtype})", "pass the rows dense: X.sparse.to_dense()")
+    if date_unit(dtype) is not None:
+        return "int64"
     if isinstance(dtype, np.dtype) and dtype.kind != "O":
         if dtype.kind == "u" and len(series) and int(series.max()) > _INT64.max:
             return "any"
@@ -268,8 +299,8 @@ def object_kind(cells: Any, name: str) -> ColumnKind:
         return "float64" if missing.any() else "bool"
     if types and all(issubclass(t, (int, np.integer)) and not issubclass(t, bool) for t in types):
         return "float64" if missing.any() else "int64"
-    if all(issubclass(t, (int, float, np.integer, np.floating)) and not issubclass(t, bool) for t in types):
-        return "float64"  # floats, or nothing but missing cells
+    if all(issubclass(t, (int, float, np.integer, np.floating, Decimal)) and not issubclass(t, bool) for t in types):
+        return "float64"  # floats, decimals, which check_array makes floats of, or nothing but missing cells
     return "any"
 
 

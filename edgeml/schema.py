@@ -18,6 +18,12 @@ KINDS: tuple[Kind, ...] = ("float64", "float32", "int64", "bool", "string")
 ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
+# What a single row is.
+RowForm = Literal["table", "documents", "dicts"]
+# Of datetime64, as NumPy spells it.
+Unit = Literal["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"]
+# Named columns that the pipeline was not fitted on.
+Extra = Literal["refused", "ignored"]
 # Name of the one input of a pipeline that was fitted on an array.
 MATRIX = "X"
 
@@ -29,20 +35,32 @@ class Column:
     ``null`` is the missing cell of a string column, as the sample had it: scikit-learn tells None from NaN,
     and a null of Arrow or polars, pandas.NA, or None in a dict or list (JSON's null) is neither. Where the sample
     had "both", None is None everywhere, and the nulls of the libraries are NaN.
+
+    ``unit`` makes an int64 column one of dates and times: ticks since 1970, NaT the smallest int64.
     """
 
     name: str
     kind: ColumnKind
     used: bool = True
     null: Null = "nan"
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position."""
+    """``form`` "columns": one input a column, met by name. "matrix": one two-dimensional input, met by position.
+
+    ``extra``: what is done with named columns beyond these. "ignored" where scikit-learn ignores them too, as a
+    ColumnTransformer does; else "refused".
+
+    ``rows`` "documents": a row is a string, as a vectoriser takes it, the cell of the one column. "dicts": a row is a
+    dict whose keys may be absent, and then mean 0 or, of strings, nothing.
+    """
 
     form: Literal["columns", "matrix"]
     columns: tuple[Column, ...]
+    extra: Extra = "refused"
+    rows: RowForm = "table"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,14 +74,21 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         return {
             "form": self.form,
-            "columns": [{"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} for c in self.columns],
-        }
+            "columns": [
+                {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} | ({"unit": c.unit} if c.unit else {})
+                for c in self.columns
+            ],
+            "extra": self.extra,
+        } | ({} if self.rows == "table" else {"rows": self.rows})
 
     @classmethod
     def from_json(cls, data: Any) -> Schema:
         """Read ``schema.json``. Raises ManifestError naming what is wrong."""
         if not isinstance(data, Mapping) or data.get("form") not in ("columns", "matrix"):
             raise ManifestError("schema.json: form must be columns or matrix")
+        extra = data.get("extra", "refused")
+        if extra not in get_args(Extra):
+            raise ManifestError("schema.json: extra must be refused or ignored")
         columns = data.get("columns")
         if not isinstance(columns, list) or not columns:
             raise ManifestError("schema.json: columns must be a list with at least one column")
@@ -76,11 +101,19 @@ class Schema:
                 or not isinstance(entry.get("used"), bool)
                 or entry.get("null", "nan") not in get_args(Null)
                 or (entry["kind"] == "any" and entry["used"])
+                or entry.get("unit") not in (None, *get_args(Unit))
+                or (entry.get("unit") is not None and entry["kind"] != "int64")
             ):
                 raise ManifestError(f"schema.json: malformed column {entry!r}")
-            result.append(Column(entry["name"], entry["kind"], entry["used"], entry.get("null", "nan")))
+            null, unit = entry.get("null", "nan"), entry.get("unit")
+            result.append(Column(entry["name"], entry["kind"], entry["used"], null, unit))
         if len({c.name for c in result}) != len(result):
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:
             raise ManifestError("schema.json: the columns of a matrix must have one kind")
-        return cls(data["form"], tuple(result))
+        rows = data.get("rows", "table")
+        if rows not in get_args(RowForm) or (rows != "table" and data["form"] == "matrix"):
+            raise ManifestError("schema.json: rows must be table, documents or dicts, the latter two of columns")
+        if rows == "documents" and [c.kind for c in result] != ["string"]:
+            raise ManifestError("schema.json: documents are one column of strings")
+        return cls(data["form"], tuple(result), extra, rows)

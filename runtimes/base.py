@@ -11,17 +11,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, update_wrapper
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.bundle.manifest import several_outputs
 from edgeml.bundle.read import Bundle
 from edgeml.errors import EngineError, ManifestError
 from edgeml.jsonutil import dumps
 from edgeml.runtimes.frames import read_columns, read_row
 from edgeml.runtimes.recordable import LOCK, ONE_ROW, Recordable
+from edgeml.runtimes.sparse import dense_parts, is_sparse
 from edgeml.schema import Schema
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ def generic_one(engine: Engine, schema: Schema, method: str) -> Callable[[Row], 
 class _Method:
     """A method of Model that is there only when the pipeline had it, as ``hasattr`` asks in scikit-learn."""
 
-    def __init__(self, function: Callable[[Model, Any], Array]) -> None:
+    def __init__(self, function: Callable[[Model, Any], Any]) -> None:
         self._function = function
         self._name = function.__name__
         update_wrapper(self, function)  # for help(): docstring and signature
@@ -82,15 +85,15 @@ class _Method:
     @overload
     def __get__(self, model: None, owner: type) -> _Method: ...
     @overload
-    def __get__(self, model: Model, owner: type) -> Callable[[Any], Array]: ...
-    def __get__(self, model: Model | None, owner: type) -> _Method | Callable[[Any], Array]:
+    def __get__(self, model: Model, owner: type) -> Callable[[Any], Any]: ...
+    def __get__(self, model: Model | None, owner: type) -> _Method | Callable[[Any], Any]:
         if model is None:
             return self
         model._require(self._name, self._name)
-        bound: Callable[[Any], Array] = self._function.__get__(model, owner)
+        bound: Callable[[Any], Any] = self._function.__get__(model, owner)
         return bound
 
-    def __call__(self, model: Model, X: Any) -> Array:
+    def __call__(self, model: Model, X: Any) -> Any:
         return self.__get__(model, type(model))(X)
 
 
@@ -153,19 +156,19 @@ class Model(Recordable):
         return self._run("predict", X)
 
     @_Method
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities, (rows, classes), columns in the order of ``classes_``."""
-        return self._run("predict_proba", X)
+    def predict_proba(self, X: Any) -> Array | list[Array]:
+        """Probabilities, (rows, classes), columns in the order of ``classes_``; of several outputs a list, one each."""
+        return self._as_returned("predict_proba", self._run("predict_proba", X))
 
     @_Method
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, (rows, classes)."""
-        return self._run("predict_log_proba", X)
+    def predict_log_proba(self, X: Any) -> Array | list[Array]:
+        """Logarithms of the probabilities, (rows, classes); of several outputs a list, one each."""
+        return self._as_returned("predict_log_proba", self._run("predict_log_proba", X))
 
     @_Method
-    def decision_function(self, X: Any) -> Array:
-        """Scores before they become labels, (rows,) or (rows, classes)."""
-        return self._run("decision_function", X)
+    def decision_function(self, X: Any) -> Array | list[Array]:
+        """Scores before they become labels, (rows,) or (rows, classes); a list where the pipeline returns that."""
+        return self._as_returned("decision_function", self._run("decision_function", X))
 
     @_Method
     def score_samples(self, X: Any) -> Array:
@@ -173,24 +176,26 @@ class Model(Recordable):
         return self._run("score_samples", X)
 
     @_Method
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: Any) -> Array | list[Array]:
         """Transformed rows, (rows, features); dense also where scikit-learn returns a sparse matrix."""
-        return self._run("transform", X)
+        return self._as_returned("transform", self._run("transform", X))
 
     # --- one row: the engine's own function, bound at first use, so that a call has no layer in between
     @_OneRow
     def predict_one(self) -> Callable[[Row], Any]:
-        """``predict_one(row)``: label or number of a raw row, a dict or a sequence in the schema's order."""
+        """``predict_one(row)``: label or number of a raw row, a dict or a sequence in the schema's order; of several
+        outputs an array, (outputs,).
+        """
         return self._one("predict_one", "predict")
 
     @_OneRow
-    def predict_proba_one(self) -> Callable[[Row], Array]:
-        """``predict_proba_one(row)``: probabilities of one raw row, (classes,)."""
+    def predict_proba_one(self) -> Callable[[Row], Any]:
+        """``predict_proba_one(row)``: probabilities of one raw row, (classes,); of several outputs a list, one each."""
         return self._one("predict_proba_one", "predict_proba")
 
     @cached_property
-    def classes_(self) -> Array:
-        """The labels, (classes,), with the dtype ``predict`` returns."""
+    def classes_(self) -> Array | list[Array]:
+        """The labels, (classes,), with the dtype ``predict`` returns; of several outputs a list, one each."""
         classes = self.manifest["classes"]
         if classes is None:
             raise AttributeError(f"{self._name} has no classes_: its estimator is not a classifier")
@@ -199,9 +204,9 @@ class Model(Recordable):
             dtype = np.dtype(name)
             if dtype.itemsize > _MAX_LABEL_BYTES:
                 raise ValueError("labels are too wide")
-            if dtype.kind == "O":
-                return np.fromiter(classes, dtype=object, count=len(classes))
-            return np.array(classes, dtype=dtype)
+            if several_outputs(classes):
+                return [_labels(labels, dtype) for labels in classes]
+            return _labels(classes, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise ManifestError(f"{self.path}: the labels are not of dtype {name[:40]!r}: {error}") from None
 
@@ -254,6 +259,8 @@ class Model(Recordable):
         return str(self.manifest["name"])
 
     def _run(self, method: str, X: Any) -> Array:
+        if is_sparse(X) and X.shape[0] > 1:
+            return np.concatenate([self._run(method, part) for part in dense_parts(X)])
         engine = self._engine
         columns, rows = read_columns(X, self.schema, engine.text_library)
         return engine.run(columns, rows, (method,))[method]
@@ -261,7 +268,17 @@ class Model(Recordable):
     def _one(self, name: str, method: str) -> Callable[[Row], Any]:
         self._require(name, method)
         recording = self._recording
-        return self._engine.one(method) if recording is None else recording.one(method)
+        one = self._engine.one(method) if recording is None else recording.one(method)
+        widths = self.manifest["methods"][method].get("widths")
+        return one if widths is None else lambda row: _split(one(row), widths)
+
+    def _as_returned(self, method: str, answer: Array) -> Array | list[Array]:
+        """What an engine computed in the form the pipeline returns it: as it is, or its columns as several arrays."""
+        facts = self.manifest["methods"][method]
+        if "widths" not in facts:
+            return answer
+        parts = _split(answer, facts["widths"])
+        return parts if facts["form"] == "list" else np.stack(parts)
 
     def _start_recording(self, settings: Settings) -> Recording:
         from edgeml.runtimes.recording import Recording
@@ -306,6 +323,23 @@ class _Closed:
 
     def error(self) -> EngineError:
         return EngineError("the model is closed", f"load it again: edgeml.load({self._path!r})")
+
+
+def _labels(labels: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    if dtype.kind == "O":
+        return np.fromiter(labels, dtype=object, count=len(labels))
+    return np.array(labels, dtype=dtype)
+
+
+def _split(answer: Array, widths: Sequence[int]) -> list[Array]:
+    """Columns side by side, (rows, k) or (k,), as one array an output. Raises EngineError for another number."""
+    stops = list(accumulate(widths, initial=0))
+    if answer.shape[-1] != stops[-1]:
+        raise EngineError(
+            f"the artifact gives {answer.shape[-1]} columns, the manifest says {stops[-1]}",
+            "compile the pipeline again",
+        )
+    return [answer[..., start:stop] for start, stop in pairwise(stops)]
 
 
 def _fingerprint(manifest: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ library; out goes a NumPy array of the schema's kind, or a ColumnTypeError that 
 What is accepted for a kind is what leaves every value as it is: scikit-learn would compute on the values it
 is given, so a conversion that changes one would change answers in silence.
 
-- float64: any float up to 64 bits, integers (rounded as scikit-learn rounds them), booleans.
+- float64: any float up to 64 bits, integers and decimals (rounded as scikit-learn rounds them), booleans.
 - float32: numbers that float32 holds exactly. scikit-learn would compute on others in float64.
 - int64: integers, booleans, and floats without fraction (pandas turns integers into floats readily).
 - bool: booleans, and numbers that are 0 or 1.
@@ -172,6 +172,8 @@ def _from_polars(series: Any, name: str, null: float | None) -> Array:
     dtype = str(series.dtype).partition("(")[0]
     if dtype == "Null":
         return np.full(len(series), null, dtype=object)
+    if dtype == "Decimal":
+        return np.fromiter(series.to_list(), dtype=object, count=len(series))
     if dtype not in _POLARS_STRINGS and dtype not in _POLARS_NUMBERS:
         refuse_type(name, str(series.dtype))
     values: Array = series.to_numpy()
@@ -192,6 +194,8 @@ def _from_arrow(column: Any, name: str, null: float | None) -> Array:
         kind = str(column.type)
     if kind == "null":
         return np.full(len(column), null, dtype=object)
+    if kind.startswith("decimal"):
+        return np.fromiter(column.to_pylist(), dtype=object, count=len(column))
     if kind not in _ARROW_STRINGS and kind not in _ARROW_NUMBERS:
         refuse_type(name, kind)
     values: Array = column.to_numpy(zero_copy_only=False)
@@ -298,7 +302,7 @@ def _numbers_of_objects(values: Array, kind: Kind, names: Sequence[str]) -> Arra
     missing = {t for t in types if t is type(None) or _is_na(t)}
     numbers = types - missing
     for t in numbers:
-        if not issubclass(t, _NUMBERS):
+        if not issubclass(t, _NUMBERS) and not (kind == "float64" and _is_decimal(t)):
             at = next(i for i, c in enumerate(cells) if type(c) is t)
             raise ColumnTypeError(
                 f"{place_of(names, values.shape, at)}: {shown(cells[at])} is {with_article(t)}; {due(kind)}",
@@ -311,6 +315,9 @@ def _numbers_of_objects(values: Array, kind: Kind, names: Sequence[str]) -> Arra
         # One by one, so that a float does not take the integers beyond 2**53 through float64.
         cells = [int(c) if isinstance(c, (float, np.floating)) and c == c // 1 else c for c in cells]
         floats = any(isinstance(c, (float, np.floating)) for c in cells)
+    decimals = {t for t in numbers if _is_decimal(t)}
+    if decimals:
+        cells = [float(c) if type(c) in decimals else c for c in cells]
     dtype: Any = np.longdouble if np.longdouble in numbers else np.float64
     if not floats and kind in ("int64", "bool"):
         dtype = np.int64
@@ -360,6 +367,10 @@ def _to_strings(values: Array, names: Sequence[str], null: float | None) -> Arra
                 "decode bytes to str first" if isinstance(cell, (bytes, bytearray)) else remedy_for("string"),
             )
     return result.reshape(values.shape)
+
+
+def _is_decimal(t: type) -> bool:
+    return _is_from(t, "decimal", ("Decimal",))
 
 
 def _is_na(t: type) -> bool:

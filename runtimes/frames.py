@@ -16,6 +16,9 @@ import numpy as np
 
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
+from edgeml.runtimes.row_forms import special_row, special_rows
+from edgeml.runtimes.dates import ticks
+from edgeml.runtimes.sparse import is_sparse
 from edgeml.schema import MATRIX, Column, Kind, Schema
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
     Raises as ``read_rows`` does.
     """
     matrix = schema.form == "matrix"
-    table = _open(X, matrix)
+    table = _open(X, matrix) if schema.rows == "table" else _special(X, schema)
     if table.rows == 0:
         raise EmptyInputError("there are no rows", "pass at least one row")
     places = _places(table, schema)
@@ -79,6 +82,10 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
         null = None if column.null == "none" else _NAN
         cells = table.column(place) if block is None else block[:, place]
         kind: Any = column.kind
+        if column.unit is not None:
+            columns[column.name] = ticks(cells, column.name, column.unit)
+            _check_length(len(columns[column.name]), column.name, table)
+            continue
         if kind == "string" and column.null == "nan" and isinstance(cells, (list, tuple)):
             # Plain Python, as JSON gives it, has one spelling for a missing cell, which a frame's own would be NaN.
             cells = [null if cell is None else cell for cell in cells]
@@ -125,6 +132,8 @@ def read_row(row: Any, schema: Schema) -> dict[str, Array]:
     """
     if is_from(row, "pandas", "Series"):
         row = row.to_dict()
+    if schema.rows != "table" and special_row(row, schema):
+        return read_rows([row], schema)[0]
     if isinstance(row, Mapping) or (isinstance(row, (list, tuple)) and not any(map(_is_row, row[:1]))):
         return read_rows([row], schema)[0]
     if isinstance(row, np.void) and row.dtype.names:
@@ -138,6 +147,15 @@ def read_row(row: Any, schema: Schema) -> dict[str, Array]:
 
 
 # --- what a container holds ---------------------------------------------------------------------------------
+def _special(X: Any, schema: Schema) -> _Table:
+    """Documents and dicts; a table as it is."""
+    found = special_rows(X, schema)
+    if found is None:
+        return _open(X, False)
+    rows, cells = found
+    return _Table(rows, len(cells), schema.names, cells.__getitem__)
+
+
 def _open(X: Any, matrix: bool) -> _Table:
     """``matrix``: whether all cells are due in one array."""
     if isinstance(X, np.ndarray):
@@ -158,8 +176,8 @@ def _open(X: Any, matrix: bool) -> _Table:
         return _mapping(X)
     if isinstance(X, (list, tuple)):
         return _sequence(X)
-    if hasattr(X, "toarray") and hasattr(X, "nnz"):
-        raise InputError("sparse rows cannot be read", "pass them dense: X.toarray()")
+    if is_sparse(X):
+        return _array(X.toarray())
     if is_from(X, "polars", "LazyFrame"):
         raise InputError("a LazyFrame has no rows yet", "pass X.collect()")
     if hasattr(X, "__array__"):
@@ -321,7 +339,7 @@ def _places(table: _Table, schema: Schema) -> list[int]:
         )
     if missing:
         raise _missing(missing, extra, schema)
-    if extra:
+    if extra and schema.extra == "refused":
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise ExtraColumnError(
             f"column {extra[0]!r}{more} is not one the pipeline was fitted on",

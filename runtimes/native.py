@@ -10,6 +10,7 @@ slower.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from edgeml.runtimes.base import Row, generic_one
 from edgeml.runtimes.kernels import library
 from edgeml.runtimes.kernels.library import Library
 from edgeml.runtimes.native_code import Executor, KernelExecutor, NumpyExecutor
+from edgeml.runtimes.native_front import TEXTS, Front, read_front
 from edgeml.runtimes.native_row import row_function
 from edgeml.runtimes.native_text import TextCodes
 from edgeml.runtimes.number_column import NumberColumn, NumberPort
@@ -49,6 +51,7 @@ class NativeEngine:
         self._texts = TextCodes(coded, found)
         self._kernels = KernelExecutor(coded.program, found, threads) if found is not None else None
         self._executor: Executor = self._kernels or NumpyExecutor(coded.program)
+        self._front = None if coded.front is None else Front(coded.front, coded.program)
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int) -> NativeEngine:
@@ -56,9 +59,18 @@ class NativeEngine:
         malformed.
         """
         coded = read_program(bundle, PROGRAM, ARRAYS)
+        if TEXTS in bundle.manifest["artifacts"]["native"]["members"]:
+            coded = replace(coded, front=read_front(bundle, coded.program))
         for method, facts in bundle.manifest["methods"].items():
             output = coded.program.outputs.get(method)
-            if output is None or (output.form, output.dtype) != (facts["form"], facts["dtype"]):
+            if (
+                output is None
+                or (output.form, output.dtype) != (facts["form"], facts["dtype"])
+                or (
+                    output.form in ("list", "stack")
+                    and [coded.program.type_of(v).width for v in output.values] != facts["widths"]
+                )
+            ):
                 raise ManifestError(f"{PROGRAM}: method {method} is not what the manifest says", "compile it again")
         return cls(coded, bundle.schema, threads)
 
@@ -74,6 +86,11 @@ class NativeEngine:
 
     def run(self, columns: Mapping[str, Any], rows: int, methods: Sequence[str]) -> dict[str, Array]:
         """Results by method. Raises InputError where the program refuses a row; of several such rows it names one."""
+        if self._front is not None:
+            columns = {**columns, **self._front.run(columns, methods)}
+            direct = self._front.answers(columns, rows, methods)
+            if direct is not None:
+                return direct
         new: dict[str, int] = {}
         values = self._executor.run(self.inputs(columns, new), rows, methods)
         return {method: self._result(method, values[method], rows, new) for method in methods}
@@ -90,8 +107,8 @@ class NativeEngine:
     def one(self, method: str) -> Callable[[Row], Any]:
         """A function of one raw row; see native_row.py for what takes the fast way."""
         slow = generic_one(self, self._schema, method)
-        if self._kernels is None:
-            return slow
+        if self._kernels is None or any(c.unit is not None and c.used for c in self._schema.columns):
+            return slow  # the fast reader takes numbers, and dates are none
         return row_function(self._kernels, self._coded, self._texts, self._schema, method, slow)
 
     def _result(self, method: str, values: Sequence[Array], rows: int, new: Mapping[str, int]) -> Array:

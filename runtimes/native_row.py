@@ -25,7 +25,8 @@ from edgeml.ir.coded import NAN, NONE, CodedProgram
 from edgeml.ir.program import Output
 from edgeml.ir.table import Array
 from edgeml.runtimes.base import Row
-from edgeml.runtimes.kernels.encode import Plan, Register
+from edgeml.runtimes.kernels.encode import Plan
+from edgeml.runtimes.kernels.scratch import Register
 from edgeml.runtimes.native_call import RowColumn, column_codes, compiled_reader
 from edgeml.runtimes.native_code import KernelExecutor, Workspace
 from edgeml.runtimes.native_text import TextCodes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeml.bundle.manifest import several_outputs
 from edgeml.bundle.read import Bundle
 from edgeml.bundle.zip_layout import MANIFEST, PROFILE
 from edgeml.jsonutil import dumps
@@ -46,7 +47,8 @@ class Recording:
             manifest_sha256=sha256(bundle.member(MANIFEST)).hexdigest(),
             profile=None if profile is None else dumps(profile),
             profile_sha256=manifest["profile_sha256"],
-            classes=manifest["classes"],
+            # A truth is compared with one label; rows of several are counted as unmatched.
+            classes=None if several_outputs(manifest["classes"]) else manifest["classes"],
         )
         self.settings = settings
         self._engine = engine

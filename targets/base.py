@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from edgeml.errors import FormatError
 from edgeml.ir import Program
+from edgeml.ir.sparse import SOURCES
 from edgeml.ir.table import Array
 from edgeml.schema import Schema
 
@@ -78,6 +79,16 @@ def too_large(name: str, program: Program) -> str:
     if most is None or nodes <= most:
         return ""
     return f"{nodes:,} tree nodes: beyond {most:,} making it takes gigabytes; ask for it by name"
+
+
+def refuse_texts(program: Program, format: str, reason: str) -> None:
+    """Raise FormatError where a step takes texts apart, which only the native engine does."""
+    for node in program.nodes:
+        if node.op in SOURCES:
+            raise FormatError(
+                f"step {node.origin or 'pipeline'} takes texts apart: {reason}",
+                f"use engine='native' (formats=['native']), or leave out the format {format}",
+            )
 
 
 def target(name: str) -> Target:

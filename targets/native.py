@@ -26,10 +26,12 @@ from edgeml.targets.base import About
 
 PROGRAM = "native/program.json"
 ARRAYS = "native/arrays.bin"
+TEXTS, TEXT_ARRAYS = "native/texts.json", "native/texts.bin"
 
 
 def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
-    """The members ``native/program.json`` and ``native/arrays.bin``.
+    """The members ``native/program.json`` and ``native/arrays.bin``; ``native/texts.json`` and ``native/texts.bin``
+    where texts are taken apart.
 
     Raises FormatError, naming the step, for an op that no kernel can run.
     """
@@ -50,7 +52,16 @@ def lower(program: Program, about: About, sample: Mapping[str, Array] | None = N
     recipes, stored = shrink(arrays, _tree_arrays(description, arrays))
     index, blob = pack(stored)
     member = {"program": description, "strings": tables_to_json(coded), "recipes": recipes, "arrays": index}
-    return {PROGRAM: dumps(member), ARRAYS: blob}
+    return {PROGRAM: dumps(member), ARRAYS: blob, **_texts(coded.front)}
+
+
+def _texts(front: Program | None) -> Mapping[str, bytes]:
+    """The members of a front, none without: its description, and its arrays as they are."""
+    if front is None:
+        return {}
+    description, arrays = dump(front)
+    index, blob = pack(arrays)
+    return {TEXTS: dumps({"program": description, "arrays": index}), TEXT_ARRAYS: blob}
 
 
 _TREES = ("TreeEnsemble", "TreeLeaves")

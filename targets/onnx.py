@@ -34,15 +34,19 @@ from edgeml.ir.interpreter import needed
 from edgeml.ir.program import Node, Output, ValueType
 from edgeml.ir.table import Array
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
+    onnx_distances,
+    onnx_iterate,
     onnx_ml_ops,
+    onnx_pairs,
     onnx_quantised,
     onnx_rank,
     onnx_remainder,
+    onnx_search,
     onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
 )
-from edgeml.targets.base import About
+from edgeml.targets.base import About, refuse_texts
 from edgeml.targets.onnx_columns import Columns
 from edgeml.targets.onnx_compact import needed as needed_nodes
 from edgeml.targets.onnx_compact import packed, shorten_names, strip
@@ -61,11 +65,16 @@ from edgeml.targets.onnx_graph import (
 )
 
 MEMBER = "model.onnx"
+_NO_TEXTS = (
+    "onnxruntime's string operators depend on the host's locale, and know other word characters and lower-case letters "
+    "than Python"
+)
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 
 def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """``{"model.onnx": bytes}``, checked by onnx.checker. Raises FormatError when the program cannot be expressed."""
+    refuse_texts(program, "onnx", _NO_TEXTS)
     proto = ir.to_proto(_Lowering(program, about).model())
     if proto.ByteSize() > _MAX_BYTES:
         raise FormatError(
@@ -197,7 +206,7 @@ class _Lowering:
         groups: list[list[Tensor]] = []
         for v in output.values:
             part = self._in_dtype(self.tensors[v], output)
-            if groups and groups[-1][0].type.dtype == part.type.dtype:
+            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form in ("vector", "matrix"):
                 groups[-1].append(part)
             else:
                 groups.append([part])
@@ -213,7 +222,7 @@ class _Lowering:
                 value, shape = w.op("Squeeze", value, np.array([1])), (0,)
             while pending:
                 value = w.guard(value, shape, *pending.pop(0))
-            if output.form == "matrix":
+            if output.form != "vector":
                 value = w.op("Identity", value)  # a graph output of its own, whatever the value is
             value.name = name if len(groups) == 1 else w.unique(f"{name}_{number}")
             value.type = ir.TensorType(DTYPES[joined.type.dtype])

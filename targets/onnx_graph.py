@@ -9,7 +9,8 @@ shape.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeml.errors import FormatError
-from edgeml.ir.program import Node, ValueType, attr_key
+from edgeml.ir.program import Node, Program, ValueType, attr_key
 from edgeml.ir.table import Array
 from edgeml.targets.onnx_columns import Columns
 
@@ -150,6 +151,7 @@ class Writer:
         self._widened: dict[ir.Value, dict[ir.DataType, ir.Value]] = {}
         self._rows: ir.Value | None = None
         self._count = 0
+        self._outermost = self.nodes  # what is kept for later use is written here, also from inside a body
 
     def unique(self, wanted: str) -> str:
         """``wanted``, or it with the first free number behind it."""
@@ -188,8 +190,18 @@ class Writer:
         to = ir.DataType.from_numpy(array.dtype)
         casts = self._widened.setdefault(value, {})
         if to not in casts:
-            casts[to] = self.op("Cast", value, to=to)
+            casts[to] = self._append(self._outermost, "Cast", [value], {"to": to})
         return casts[to]
+
+    @contextmanager
+    def body(self, program: Program) -> Iterator[list[ir.Node]]:
+        """Nodes written inside, of a program inside the program, go to the list given; they may read what is around."""
+        outer = self.nodes, self.columns, self.singles
+        self.nodes, self.columns, self.singles = [], Columns(program), {}
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self.columns, self.singles = outer
 
     def op(
         self,
@@ -201,20 +213,26 @@ class Writer:
     ) -> ir.Value:
         """Append a node with one result. Array and number inputs become constants. ``name`` one that may fail."""
         values = [x if isinstance(x, ir.Value) else self.stored(x) for x in inputs]
-        self._count += 1
-        result = ir.Value(name=self.unique(f"v{self._count}"))
-        self.nodes.append(
-            ir.node(
-                op,
-                values,
-                attributes,
-                domain=domain,
-                outputs=[result],
-                name=name,
-                version=self.opsets[domain],
-            )
-        )
+        return self._append(self.nodes, op, values, attributes, domain, name)
+
+    def _append(
+        self,
+        nodes: list[ir.Node],
+        op: str,
+        inputs: Sequence[ir.Value],
+        attributes: Mapping[str, Any],
+        domain: str = "",
+        name: str = "",
+    ) -> ir.Value:
+        result = self.new()
+        version = self.opsets[domain]
+        nodes.append(ir.node(op, inputs, attributes, domain=domain, outputs=[result], name=name, version=version))
         return result
+
+    def new(self) -> ir.Value:
+        """A value that a node is about to compute, by a name of its own."""
+        self._count += 1
+        return ir.Value(name=self.unique(f"v{self._count}"))
 
     def cast(self, x: ir.Value, dtype: str) -> ir.Value:
         return self.op("Cast", x, to=DTYPES[dtype])
@@ -234,7 +252,7 @@ class Writer:
             return x.value
         if self._rows is None:
             assert self.batch is not None
-            self._rows = self.op("Shape", self.batch, start=0, end=1)
+            self._rows = self._append(self._outermost, "Shape", [self.batch], {"start": 0, "end": 1})
         shape = self.op("Concat", self._rows, np.array([x.type.width], np.int64), axis=0)
         return self.op("Expand", x.value, shape)
 

@@ -34,7 +34,7 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     tflite_ops,
     tflite_quantised_ops,
 )
-from edgeml.targets.base import About
+from edgeml.targets.base import About, refuse_texts
 from edgeml.targets.tflite_centre import centre
 from edgeml.targets.tflite_graph import Model, Tensor
 from edgeml.targets.tflite_kinds import TREES
@@ -62,6 +62,7 @@ def lower(program: Program, about: About, sample: Mapping[str, Array] | None = N
                 f"step {node.origin or '?'} was converted by skl2onnx, and only onnxruntime runs what that makes",
                 "use formats=['onnx'], or an estimator with a converter of EdgeML's own (README, supported estimators)",
             )
+    refuse_texts(program, "tflite", "TFLite has no strings, and its inputs are dense rows, a column a term")
     ranked = simplify(run_passes(program, [RANK_TREES])[0])
     parts = split(ranked)
     if sample is not None:

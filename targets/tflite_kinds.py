@@ -15,8 +15,8 @@ WEIGHTS = (*LINEAR, *TREES)
 MODEL = (*WEIGHTS, *GRIDS, "Softmax", "Sigmoid", "Tanh")
 # In front of a linear map or of trees these are preprocessing, behind them part of the model.
 LATE = ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Interp")
-# Need the front's float64, or its strings.
-EXACT = ("Rank", "Lookup", "IsNone")
+# Need the front's float64, or its strings; TFLite has no loop that ends for each row by itself.
+EXACT = ("Rank", "Lookup", "IsNone", "Loop", "Solve")
 # Exact in int32 when operands and result are small integers or bools.
 INTEGER = (
     "Concat", "Select", "Cast", "Where", "Add", "Sub", "Mul", "Minimum", "Maximum", "Neg", "Abs", "Less", "LessEqual",

@@ -182,6 +182,12 @@ def reduce(w: Lowering, node: Node, x: Value) -> Tensor:
     return w.graph.reduce(_REDUCE[node.op], x.tensor, 1, keep=True)
 
 
+@lowers("SumGroups")
+def sum_groups(w: Lowering, node: Node, x: Value) -> Tensor:
+    size = node.attrs["size"]
+    return w.graph.reduce("SUM", w.graph.reshape(x.tensor, (x.shape[0], node.type.width, size)), 2)
+
+
 @lowers("ArgMax", "ArgMin")
 def position(w: Lowering, node: Node, x: Value) -> Tensor:
     g, rows = w.graph, x.shape[0]

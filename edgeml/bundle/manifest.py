@@ -29,7 +29,7 @@ MAX_ENTRIES = 256
 MAX_CLASSES = 100_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_FORMS = ("vector", "matrix")
+_FORMS = ("vector", "matrix", "list", "stack")
 
 
 def check_manifest(data: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -55,6 +55,11 @@ def check_manifest(data: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
     if (data["profile_sha256"] is None) != (PROFILE not in sizes):
         raise ManifestError(f"profile_sha256 must be null without {PROFILE}, and must not be with it")
     return data
+
+
+def several_outputs(classes: Any) -> bool:
+    """Whether a manifest's ``classes`` are those of several outputs, one list of labels each."""
+    return isinstance(classes, list) and all(isinstance(labels, list) for labels in classes)
 
 
 def _check_members(listed: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
@@ -117,8 +122,14 @@ def _object(value: Any, where: str, fields: set[str]) -> None:
 def _method(value: Any, where: str) -> None:
     _object(value, where, {"form", "dtype"})
     if value["form"] not in _FORMS:
-        raise ManifestError(f"{where}.form must be vector or matrix, not {_shown(value['form'])}")
+        raise ManifestError(f"{where}.form must be vector, matrix, list or stack, not {_shown(value['form'])}")
     _text(value["dtype"], f"{where}.dtype", MAX_NAME, empty=False)
+    if value["form"] in ("list", "stack"):
+        widths = value.get("widths")
+        if not isinstance(widths, list) or not 0 < len(widths) <= MAX_CLASSES:
+            raise ManifestError(f"{where}.widths must be a list of 1 to {MAX_CLASSES} widths")
+        for width in widths:
+            _integer(width, f"{where}.widths", 1, MAX_CLASSES)
 
 
 def _artifact(value: Any, where: str) -> None:
@@ -144,6 +155,10 @@ def _classes(value: Any, where: str) -> None:
         return
     if not isinstance(value, list) or not 0 < len(value) <= MAX_CLASSES:
         raise ManifestError(f"{where} must be null or a list of 1 to {MAX_CLASSES} labels")
+    if several_outputs(value):
+        if sum(map(len, value)) > MAX_CLASSES or not all(value):
+            raise ManifestError(f"{where} must have 1 to {MAX_CLASSES} labels in all, at least one an output")
+        value = [label for labels in value for label in labels]
     for label in value:
         # A label's text is the user's own: any character may stand in it, but for half a surrogate pair.
         if not isinstance(label, (str, int, float)) or (

@@ -7,7 +7,7 @@ columns of each batch into what ``Model`` takes. Used by batches.py, data.py and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ def make_plan(
         column = known.get(name)
         if column is not None and not column.used and schema.form == "columns":
             column = None
+        if column is not None and column.unit is not None:
+            column = replace(column, kind="string", null="none", unit=None)  # the model itself reads ISO 8601
         inputs.append((at if by_position else name, name, column))
     return Plan(tuple(names), tuple(inputs), tuple(keep))
 

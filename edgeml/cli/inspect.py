@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeml.bundle.manifest import several_outputs
 from edgeml.cli import options, output
 from edgeml.errors import InputError, ManifestError
 
@@ -146,9 +147,11 @@ def _show(bundle: Any, data: dict[str, Any]) -> None:
     methods = [(name, m["form"], m["dtype"]) for name, m in manifest["methods"].items()]
     output.table("Methods", ("method", "result", "dtype"), methods)
     if manifest["classes"] is not None:
-        labels = [repr(label) for label in manifest["classes"][:10]]
-        more = f" and {len(manifest['classes']) - 10} more" if len(manifest["classes"]) > 10 else ""
-        output.line(f"  classes: {', '.join(labels)}{more}")
+        several = several_outputs(manifest["classes"])
+        for number, found in enumerate(manifest["classes"] if several else [manifest["classes"]]):
+            labels = [repr(label) for label in found[:10]]
+            more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+            output.line(f"  classes{f' of output {number}' if several else ''}: {', '.join(labels)}{more}")
     describe.artifacts(manifest)
     output.table("Members", ("member", "size"), [(name, output.size(count)) for name, count in sizes.items()])
     with quantization.as_written():

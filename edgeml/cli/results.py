@@ -204,13 +204,23 @@ def _arrow(column: Any) -> Any:
     return pyarrow.array(column if isinstance(column, np.ndarray) and column.dtype.kind not in "OU" else _list(column))
 
 
-def result_columns(method: str, result: Array, classes: Array | None) -> dict[str, Array]:
-    """A method's answers as named columns: ``predict``, or ``predict_proba_<label>``, or
-    ``transform_<i>``.
+def result_columns(method: str, result: Any, classes: Any) -> dict[str, Array]:
+    """A method's answers as named columns: ``predict``, or ``predict_proba_<label>``, or ``transform_<i>``.
+
+    Of several outputs ``result`` is a list of arrays, or a stack of them, whose columns are ``predict_proba_<output>_<label>``. ``classes``
+    are the labels, an array or a list of one an output, or None.
     """
-    if result.ndim == 1:
-        return {method: result}
     # A decision_function may have as many columns as there are classes and mean pairs of them.
     by_class = method in ("predict_proba", "predict_log_proba") and classes is not None
-    labels = classes.tolist() if by_class and classes is not None else range(result.shape[1])
-    return {f"{method}_{label}": result[:, at] for at, label in enumerate(labels)}
+    if isinstance(result, list) or result.ndim == 3:
+        each = classes if by_class and isinstance(classes, list) else [None] * len(result)
+        parts = [(f"{method}_{at}", *both) for at, both in enumerate(zip(result, each, strict=True))]
+    elif result.ndim == 1:
+        return {method: result}
+    else:
+        parts = [(method, result, classes if by_class else None)]
+    return {
+        f"{name}_{label}": part[:, at]
+        for name, part, labels in parts
+        for at, label in enumerate(range(part.shape[1]) if labels is None else labels.tolist())
+    }

@@ -24,6 +24,7 @@ from edgeml.compiler.options import Options, check_options
 from edgeml.compiler.quantising import quantise
 from edgeml.compiler.source import Converted, Source, convert, read_source
 from edgeml.compiler.truths import AWKWARD, Truths, ask_scikit_learn
+from edgeml.converters.answering import answers_alone
 from edgeml.parity.check import SAMPLE
 from edgeml.parity.golden_rows import GoldenRows, golden_rows
 from edgeml.quantize import describe
@@ -99,6 +100,7 @@ def compile(
         "undetermined_rows": truths.undetermined,
         "noise": truths.noise,
         "methods_left_out": converted.left_out,
+        "asked_row_by_row": answers_alone(source.pipeline),
         "sample_rows": len(source.sample),
         "lowered_ops": len(converted.programs.folded.nodes),
     }

@@ -76,8 +76,11 @@ def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Op
         "name": options.name,
         "version": options.version,
         "estimator": _describe(pipeline),
-        "methods": {m: {"form": form, "dtype": dtype} for m, (form, dtype) in returns.items()},
-        "classes": None if classes is None else np.asarray(classes).tolist(),
+        "methods": {
+            m: {"form": form, "dtype": dtype} | ({"widths": converted.widths[m]} if m in converted.widths else {})
+            for m, (form, dtype) in returns.items()
+        },
+        "classes": None if classes is None else _labels(classes),
         "artifacts": {
             n: {"members": sorted(parts), "bytes": sum(map(len, parts.values()))}
             for n, parts in lowered.artifacts.items()
@@ -87,6 +90,14 @@ def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Op
         "target": options.device.name,
         "versions": _versions(),
     }
+
+
+def _labels(classes: Any) -> list[Any]:
+    """``classes_``, which is a list of arrays where the estimator has several outputs."""
+    if isinstance(classes, list) and all(isinstance(labels, np.ndarray) for labels in classes):
+        return [labels.tolist() for labels in classes]
+    found: list[Any] = np.asarray(classes).tolist()
+    return found
 
 
 def _describe(pipeline: Any) -> str:

@@ -12,19 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.compare import compare
 from edgeml.converters import to_program
+from edgeml.converters.answering import random_methods
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
 from edgeml.parity.metrics import check_targets
-from edgeml.parity.truth import ask, methods_of
+from edgeml.parity.truth import ask, call, methods_of, quiet, widths
 from edgeml.passes import optimise, simplify
 from edgeml.sample import Sample, check_has_fit, numpy_dtypes, read_sample
 from edgeml.schema import Schema
+from edgeml.sparse_rows import SparseRows
 from edgeml.targets.base import About, Programs
 
 PARITY_ROWS = 5000  # of the sample; scikit-learn's forests take 10-100 us a row, so this stays within a second
 PROFILE_ROWS = 100_000
+# Of one method's answers to the rows that parity is measured on: 32 MB. Terms of texts make a million columns.
+PARITY_CELLS = 2**22
 SEED = 20  # fixed, so that equal inputs give equal bytes
 
 
@@ -44,11 +49,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Converted:
-    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row."""
+    """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row,
+    or another one every time.
+
+    ``widths`` has, for each method that returns a list or stack of arrays, the columns of each.
+    """
 
     programs: Programs
     returns: dict[str, tuple[Form, str]]
     left_out: dict[str, str]
+    widths: dict[str, list[int]]
     about: About
 
 
@@ -70,17 +80,28 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
             f"{type(pipeline).__name__} has no method for new rows (predict, transform, …)",
             "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
         )
-    returns, left_out = _returns(pipeline, source.part, methods)
-    plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample)))
+    returns, left_out, lists = _returns(pipeline, source.part, methods)
+    left_out |= random_methods(pipeline)
+    sparse = isinstance(sample.rows, SparseRows)
+    plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample), sparse=sparse))
     programs = Programs(folded=optimise(plain), plain=plain)
     schema = _mark_used(sample, plain)
+    part = _part(source.part, rows_within(plain, PARITY_CELLS), np.random.default_rng(SEED))
+    if _ignores_more_columns(pipeline, source.part, tuple(returns)):
+        schema = replace(schema, extra="ignored")
     marked = replace(
         source,
         sample=Sample(sample.rows, schema),
-        part=Sample(source.part.rows, schema),
+        part=Sample(part.rows, schema),
         profiled=Sample(source.profiled.rows, schema),
     )
-    return marked, Converted(programs, returns, left_out, About(name, version, schema))
+    return marked, Converted(programs, returns, left_out, lists, About(name, version, schema))
+
+
+def rows_within(program: Program, cells: int) -> int:
+    """How many rows have so many cells of the widest answer; 1 at least."""
+    widest = max(sum(program.type_of(v).width for v in output.values) for output in program.outputs.values())
+    return max(cells // widest, 1)
 
 
 def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
@@ -92,34 +113,63 @@ def _part(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
 
 def _returns(
     pipeline: Any, sample: Sample, methods: Sequence[str]
-) -> tuple[dict[str, tuple[Form, str]], dict[str, str]]:
-    """Form and dtype of what each method returns, from scikit-learn's own answers; and the methods left out, why.
+) -> tuple[dict[str, tuple[Form, str]], dict[str, str], dict[str, list[int]]]:
+    """Form and dtype of what each method returns, from scikit-learn's own answers; the methods left out, why; and the
+    widths of lists.
 
     A method that scikit-learn itself fails at for every row (PCA.score_samples of a singular covariance) is left out.
     Raises SampleError when no method answers.
     """
-    head = Sample(sample.take(np.arange(min(len(sample), 200))), sample.schema)
+    most = 200 if sample.schema.rows == "table" else 8  # texts may have a million columns
+    head = Sample(sample.take(np.arange(min(len(sample), most))), sample.schema)
     result: dict[str, tuple[Form, str]] = {}
     left_out: dict[str, str] = {}
+    lists: dict[str, list[int]] = {}
     failure: SampleError | None = None
     for method in methods:
         try:
-            answer = ask(pipeline, head, [method]).outputs[method]
+            truth = ask(pipeline, head, [method])
         except SampleError as error:
             failure = failure or error
             left_out[method] = error.cause
             continue
-        if answer.ndim not in (1, 2):
-            raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
+        answer = truth.outputs[method]
         dtype = answer.dtype
-        if dtype.kind == "U":
-            # The width NumPy gives a batch's labels follows classes_, not the rows at hand.
+        if dtype.kind in "Mm":
+            raise SampleError(
+                f"{method} returns {dtype}, dates as they came, which a model cannot return",
+                "encode or scale dates in the pipeline, or leave them out of its result",
+            )
+        if dtype.kind == "U" and (answer != answer[:1]).any():
+            # The width NumPy gives a batch's labels follows classes_, not the rows at hand. A DummyClassifier, whose
+            # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
-        result[method] = ("vector" if answer.ndim == 1 else "matrix", "O" if dtype.kind == "O" else dtype.str)
+        form: Form = "vector" if answer.ndim == 1 else "matrix"
+        several = widths(pipeline, method, head.take(truth.answered[:1]))
+        if several is not None:
+            form, lists[method] = several
+        result[method] = (form, "O" if dtype.kind == "O" else dtype.str)
     if not result:
         assert failure is not None
         raise failure
-    return result, left_out
+    return result, left_out, lists
+
+
+def _ignores_more_columns(pipeline: Any, sample: Sample, methods: Sequence[str]) -> bool:
+    """Whether scikit-learn answers rows with a column too many, and as it answers them without."""
+    if not sample.is_frame or sample.schema.form != "columns":
+        return False
+    # The rows it answers may be few, and a frame of other columns is refused whatever its rows.
+    head = sample.take(np.arange(min(len(sample), 20)))
+    name = "edgeml: one column more"
+    try:
+        with quiet():
+            return all(
+                compare(call(pipeline, m, head), call(pipeline, m, head.assign(**{name: 0.0})), m).max_rel == 0
+                for m in methods
+            )
+    except Exception:  # scikit-learn refuses such a frame, with an error that depends on the estimator
+        return False
 
 
 def _mark_used(sample: Sample, program: Program) -> Schema:
@@ -137,4 +187,4 @@ def _mark_used(sample: Sample, program: Program) -> Schema:
                 "turn it into numbers or strings before the pipeline, or leave it out of the pipeline's columns",
             )
         columns.append(replace(column, used=used))
-    return Schema("columns", tuple(columns))
+    return replace(sample.schema, columns=tuple(columns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeml.compiler.source import SEED, Converted, Source
+from edgeml.compiler.source import PARITY_CELLS, SEED, Converted, Source, rows_within
 from edgeml.ir.table import Array
 from edgeml.parity.awkward import awkward_rows, boundary_rows
 from edgeml.parity.check import SAMPLE, bounds
@@ -50,7 +50,7 @@ def ask_scikit_learn(source: Source, converted: Converted) -> Truths:
     methods = tuple(converted.returns)
     answers = ask(pipeline, part, methods)
     sets = {SAMPLE: (part, answers)}
-    awkward = awkward_rows(part, most=AWKWARD_ROWS, seed=SEED)
+    awkward = awkward_rows(part, most=min(AWKWARD_ROWS, rows_within(program, PARITY_CELLS)), seed=SEED)
     sets[AWKWARD] = (awkward, ask(pipeline, awkward, methods, like=answers))
     columns, _ = read_rows(part.rows, part.schema)
     boundary = boundary_rows(program, part, columns, most=BOUNDARY_ROWS, seed=SEED)

@@ -7,7 +7,7 @@ Python number takes the value's dtype. Every converter and pass that adds operat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,6 +114,10 @@ class Value:
         return self.builder.op("Select", self, indices=positions).held_as(self.numpy)
 
 
+# What a loop repeats: from the state and what is given to the next state, and whether to go on (bool, width 1).
+Body = Callable[..., tuple[Value, Value]]
+
+
 class Builder:
     """Collects inputs, nodes and outputs of one program."""
 
@@ -173,6 +177,8 @@ class Builder:
         types = [v.type for v in inputs]
         if (op.arity is not None and len(inputs) != op.arity) or not set(attrs) == set(op.attrs):
             raise ProgramError(f"{name} takes {op.arity} inputs and attributes {sorted(op.attrs)}")
+        if any(v.builder is not self for v in inputs):
+            raise ProgramError(f"{self.origin or 'program'}: {name} is given a value of another program")
         try:
             result = op.infer(types, attrs)
         except ProgramError as error:
@@ -191,6 +197,15 @@ class Builder:
         """Append a node that is known to be legal (a pass copying nodes)."""
         self._nodes.append(node)
         return Value(self, len(self._inputs) + len(self._nodes) - 1, node.type)
+
+    def node_of(self, value: Value) -> Node | None:
+        """The node that computes a value, None for an input."""
+        return None if value.id < len(self._inputs) else self._nodes[value.id - len(self._inputs)]
+
+    def value(self, id: int) -> Value:
+        """The value of an id, an operand of some node."""
+        n = len(self._inputs)
+        return Value(self, id, self._inputs[id].type if id < n else self._nodes[id - n].type)
 
     def constant(self, value: Any, dtype: str | None = None) -> Value:
         """A row that is the same for every input row: a number, a sequence of numbers, or a tuple of string cells."""
@@ -263,6 +278,10 @@ class Builder:
     def pow(self, x: Any, y: Any) -> Value:
         """numpy.power of floats; at least one of the two is a value."""
         return self.binary("Pow", x, y)
+
+    def mod(self, x: Any, y: Any) -> Value:
+        """numpy.mod of floats: the remainder has the sign of y; at least one of the two is a value."""
+        return self.binary("Mod", x, y)
 
     def log1p(self, x: Value) -> Value:
         return self.op("Log1p", x)
@@ -344,6 +363,41 @@ class Builder:
 
     def one_hot(self, index: Value, width: int, dtype: str = "float64") -> Value:
         return self.op("OneHot", index, width=int(width), dtype=dtype)
+
+    def distances(self, x: Value, points: Any, metric: str, *, p: float = 2.0, weights: Any = None) -> Value:
+        """Distance of each row to each point (m, x.width), float64; see ops_distances.py for what is squared."""
+        points = np.ascontiguousarray(points, dtype=x.dtype)
+        weights = np.ones(x.width) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+        return self.op("Distances", x, points=points, metric=metric, p=float(p), weights=weights)
+
+    def top_k(self, x: Value, k: int) -> Value:
+        """Positions of a row's k smallest cells, smallest first, the leftmost of equals first."""
+        return self.op("TopK", x, k=int(k))
+
+    def heap_k(self, x: Value, k: int) -> Value:
+        """Positions of k smallest cells of a row as a heap keeps them: which of equals is up to their order."""
+        return self.op("HeapK", x, k=int(k))
+
+    def take_along(self, x: Value, positions: Value) -> Value:
+        """The cells of each row at computed positions; of a constant, the same row for all."""
+        return self.op("TakeAlong", x, positions)
+
+    def solve(self, matrix: Value, right: Value) -> Value:
+        """Solution of a symmetric positive definite system a row; matrix (k * k,) row by row, right (k,)."""
+        return self.op("Solve", matrix, right)
+
+    def loop(self, state: Value, given: Sequence[Value], most: int, body: Body) -> Value:
+        """``state`` after at most ``most`` rounds of ``state, more = body(state, *given)``, per row while ``more``.
+
+        ``body`` is called once, with values of a program of its own: it reads nothing else but arrays and numbers.
+        """
+        inner = Builder()
+        values = [inner.input(f"x{at}", v.dtype, v.width) for at, v in enumerate((state, *given))]
+        with inner.at(self.origin):
+            after, more = body(*values)
+        inner.output("state", [after], "matrix", after.dtype)
+        inner.output("more", [more], "vector", "bool")
+        return self.op("Loop", state, *given, body=inner.finish(), most=int(most))
 
     def check_finite(self, x: Value, what: str, *, allow_nan: bool = False) -> Value:
         """x, refusing infinity (and NaN unless allowed) in the name of ``what``."""

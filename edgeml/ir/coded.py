@@ -9,13 +9,14 @@ that codes of two columns can be compared. NaN, None and strings outside the voc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgeml.errors import ProgramError
 from edgeml.ir.builder import Builder, Value
+from edgeml.ir.front import split_front
 from edgeml.ir.program import Node, Output, Program
 from edgeml.ir.table import Array
 
@@ -28,17 +29,20 @@ class CodedProgram:
 
     ``text_inputs`` maps each input that was a string to whether two strings outside the vocabulary must get two codes
     (because they are compared or given back); ``text_outputs`` has, for each output, which of its values are codes.
+    ``front`` takes texts apart: its outputs are inputs of ``program`` (front.py).
     """
 
     program: Program
     vocabulary: tuple[str, ...]
     text_inputs: Mapping[str, bool]
     text_outputs: Mapping[str, tuple[bool, ...]]
+    front: Program | None = None
 
 
 def code_strings(program: Program) -> CodedProgram:
     """The program over codes. Raises ProgramError for an op that works on the characters of a string."""
-    return _Rewriter(program).run()
+    front, rest = split_front(program)
+    return replace(_Rewriter(rest).run(), front=front)
 
 
 class _Rewriter:

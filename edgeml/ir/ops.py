@@ -1,11 +1,38 @@
 """Every op, one table: ``OPS`` maps a name to its arity, attributes, typing rule and NumPy meaning.
 
-The entries are declared where their meaning is written: the tensor vocabulary in ``ops_tensor.py``, the ML level in
-``ops_ml.py``, what a quantiser puts in its place in ``ops_quantised.py``, what stands over raw columns in the native
-artifact in ``ops_raw.py``, special functions in ``ops_special.py``. Importing this module fills the table.
+The entries are declared where their meaning is written, one module ``ops_*`` a kind: the tensor vocabulary in
+``ops_tensor.py``, the ML level in ``ops_ml.py``, what a quantiser puts in its place in ``ops_quantised.py``, what
+stands over raw columns in the native artifact in ``ops_raw.py``; each of the others says what it is for. Importing
+this module fills the table.
 """
 
-from edgeml.ir import ops_ml, ops_quantised, ops_raw, ops_remainder, ops_special, ops_tensor
+from edgeml.ir import (
+    ops_distances,
+    ops_iterate,
+    ops_ml,
+    ops_pairs,
+    ops_quantised,
+    ops_raw,
+    ops_remainder,
+    ops_search,
+    ops_special,
+    ops_tensor,
+    ops_text,
+)
 from edgeml.ir.table import OPS, Op
 
-__all__ = ["OPS", "Op", "ops_ml", "ops_quantised", "ops_raw", "ops_remainder", "ops_special", "ops_tensor"]
+__all__ = [
+    "OPS",
+    "Op",
+    "ops_distances",
+    "ops_iterate",
+    "ops_ml",
+    "ops_pairs",
+    "ops_quantised",
+    "ops_raw",
+    "ops_remainder",
+    "ops_search",
+    "ops_special",
+    "ops_tensor",
+    "ops_text",
+]

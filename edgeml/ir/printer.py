@@ -14,6 +14,8 @@ def _text(value: Attr) -> str:
         if value.size <= _CELLS:
             return np.array2string(value, separator=", ", precision=6, threshold=_CELLS).replace("\n", "")
         return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, Program):
+        return f"program of {len(value.nodes)} steps"
     if isinstance(value, tuple):
         shown = ", ".join(repr(c) for c in value[:_CELLS])
         return f"[{shown}, … {len(value)}]" if len(value) > _CELLS else f"[{shown}]"
@@ -46,6 +48,10 @@ def to_text(program: Program) -> str:
         )
     widths = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{min(widths[2], 72)}}  {d}".rstrip() for a, b, c, d in rows]
+    for i, node in reversed(list(enumerate(program.nodes))):
+        bodies = [value for value in node.attrs.values() if isinstance(value, Program)]
+        inner = [f"    {line}" for body in bodies for line in to_text(body).splitlines()]
+        lines[n + i + 1 : n + i + 1] = inner
     for output in program.outputs.values():
         values = ", ".join(f"%{v}" for v in output.values)
         lines.append(f"{output.name} = {output.form} of {values} as {output.dtype}")

@@ -18,8 +18,8 @@ Dtype = Literal["float64", "float32", "int64", "bool", "string"]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32", "int64", "bool", "string")
 
 # A cell of a string value is a str, or one of scikit-learn's two kinds of missing: None and NaN.
-Attr = Any  # int | float | str | bool | numpy.ndarray | tuple[str | float | None, ...]; spec.py checks which
-Form = Literal["vector", "matrix"]
+Attr = Any  # int | float | str | bool | numpy.ndarray | tuple[str | float | None, ...] | Program; see spec.py
+Form = Literal["vector", "matrix", "list", "stack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,10 @@ class Output:
     """What one method of the pipeline returns.
 
     ``form`` is ``"vector"`` for a one-dimensional result (one value of width 1) and ``"matrix"`` for a
-    two-dimensional one, its ``values`` side by side. ``dtype`` is the NumPy dtype scikit-learn returns, as a string.
+    two-dimensional one, its ``values`` side by side. ``"list"`` is a list of two-dimensional arrays, one a value, as
+    predict_proba of several outputs gives it, and ``"stack"`` one array of such arrays of one width, (values, rows,
+    width); engines too put their values side by side, and Model takes them apart.
+    ``dtype`` is the NumPy dtype scikit-learn returns, as a string.
     """
 
     name: str
@@ -111,4 +114,10 @@ def attr_key(value: Attr) -> object:
         return ("float", np.float64(value).tobytes())
     if isinstance(value, tuple):
         return tuple(attr_key(item) for item in value)
+    if isinstance(value, Program):
+        nodes = tuple(
+            (node.op, node.inputs, node.type, tuple((k, attr_key(v)) for k, v in sorted(node.attrs.items())))
+            for node in value.nodes
+        )
+        return ("program", value.inputs, nodes, tuple(value.outputs.values()))
     return (type(value).__name__, value)

@@ -23,12 +23,27 @@ from edgeml.ir.table import Array
 ARRAY_DTYPES = (
     "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool",
 )  # fmt: skip
+MOST_DEPTH = 4  # loops inside loops
 
 
 def dump(program: Program) -> tuple[dict[str, Any], list[Array]]:
     """JSON-ready description and the arrays it points to."""
     arrays: list[Array] = []
     places: dict[object, int] = {}
+
+    def describe(program: Program) -> dict[str, Any]:
+        origins = {origin: at for at, origin in enumerate(dict.fromkeys(node.origin for node in program.nodes))}
+        return {
+            "inputs": [
+                [kind.dtype, kind.width, [i.name for i in group]]
+                for kind, group in groupby(program.inputs, lambda i: i.type)
+            ],
+            "origins": list(origins),
+            "steps": [
+                [origins[origin], *map(entry, group)] for origin, group in groupby(program.nodes, lambda n: n.origin)
+            ],
+            "outputs": [[o.name, o.form, o.dtype, *o.values] for o in program.outputs.values()],
+        }
 
     def encode(value: Attr) -> Any:
         if isinstance(value, np.ndarray):
@@ -39,24 +54,13 @@ def dump(program: Program) -> tuple[dict[str, Any], list[Array]]:
             return places[key]
         if isinstance(value, tuple):
             return [{"nan": True} if isinstance(c, float) else c for c in value]
-        return value
+        return describe(value) if isinstance(value, Program) else value
 
     def entry(node: Node) -> list[Any]:
         attrs = {k: encode(v) for k, v in node.attrs.items()}
         return [node.op, *node.inputs, attrs] if attrs else [node.op, *node.inputs]
 
-    origins = {origin: at for at, origin in enumerate(dict.fromkeys(node.origin for node in program.nodes))}
-    return {
-        "inputs": [
-            [kind.dtype, kind.width, [i.name for i in group]]
-            for kind, group in groupby(program.inputs, lambda i: i.type)
-        ],
-        "origins": list(origins),
-        "steps": [
-            [origins[origin], *map(entry, group)] for origin, group in groupby(program.nodes, lambda n: n.origin)
-        ],
-        "outputs": [[o.name, o.form, o.dtype, *o.values] for o in program.outputs.values()],
-    }, arrays
+    return describe(program), arrays
 
 
 def array_places(description: Mapping[str, Any], *ops: str) -> list[dict[str, int]]:
@@ -69,8 +73,10 @@ def array_places(description: Mapping[str, Any], *ops: str) -> list[dict[str, in
     return found
 
 
-def load(description: Any, arrays: Sequence[Array]) -> Program:
-    """The program a description and its arrays hold. Raises ProgramError when they hold none."""
+def load(description: Any, arrays: Sequence[Array], *, depth: int = 0) -> Program:
+    """The program a description and its arrays hold, ``depth`` others around it. ProgramError when they hold none."""
+    if depth > MOST_DEPTH:
+        raise ProgramError(f"programs inside programs, more than {MOST_DEPTH} deep")
     try:
         inputs = tuple(
             Input(str(name), ValueType(dtype, _index(width)))
@@ -84,7 +90,7 @@ def load(description: Any, arrays: Sequence[Array]) -> Program:
         for at, *step in description["steps"]:
             origin = str(origins[_place(at, len(origins))])
             for entry in step:
-                nodes.append(_node(entry, arrays, types, origin))
+                nodes.append(_node(entry, arrays, types, origin, depth))
                 types.append(nodes[-1].type)
         outputs = {
             name: Output(name, tuple(_index(v) for v in values), form, str(dtype))
@@ -100,19 +106,21 @@ def load(description: Any, arrays: Sequence[Array]) -> Program:
         raise ProgramError(f"a malformed program description: {type(error).__name__}: {error}") from None
 
 
-def _node(entry: Any, arrays: Sequence[Array], types: Sequence[ValueType], origin: str) -> Node:
+def _node(entry: Any, arrays: Sequence[Array], types: Sequence[ValueType], origin: str, depth: int) -> Node:
     op, *rest = entry
     given = rest.pop() if rest and isinstance(rest[-1], Mapping) else {}
     if op not in OPS:
         raise ProgramError(f"op {op!r:.80} is not known to this version of EdgeML", "upgrade edgeml-sdk")
     kinds = OPS[op].attrs
-    attrs = {name: _attr(kinds.get(name, ""), value, arrays) for name, value in given.items()}
+    attrs = {name: _attr(kinds.get(name, ""), value, arrays, depth) for name, value in given.items()}
     inputs = tuple(_index(value) for value in rest)
     return Node(op, inputs, result_type(op, inputs, attrs, types, origin), attrs, origin)
 
 
-def _attr(kind: str, value: Any, arrays: Sequence[Array]) -> Attr:
-    """The value of an attribute: arrays are given by position, cells of strings as a list."""
+def _attr(kind: str, value: Any, arrays: Sequence[Array], depth: int) -> Attr:
+    """The value of an attribute: arrays are given by position, cells of strings as a list, programs as here."""
+    if kind == "program":
+        return load(value, arrays, depth=depth + 1)
     if kind == "keys" and isinstance(value, list):
         return tuple(float("nan") if isinstance(c, Mapping) else c for c in value)
     if kind not in ("array", "keys"):

@@ -13,7 +13,7 @@ from edgeml.ir.ops import OPS
 from edgeml.ir.program import DTYPES, Attr, Input, Output, Program, ValueType
 from edgeml.ir.table import Array, Op
 
-_FORMS = ("vector", "matrix")
+_FORMS = ("vector", "matrix", "list", "stack")
 
 
 def check(program: Program) -> Program:
@@ -109,4 +109,6 @@ def _is_kind(value: Attr, kind: str) -> bool:
         return isinstance(value, np.ndarray) and value.dtype != object
     if kind == "int":
         return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "program":
+        return isinstance(value, Program)
     return isinstance(value, {"float": float, "str": str, "bool": bool}[kind])

@@ -20,8 +20,9 @@ Array = npt.NDArray[Any]
 Infer = Callable[[Sequence[ValueType], Mapping[str, Attr]], ValueType]
 Evaluate = Callable[..., Array]
 
-# Attribute kinds an op may declare. "keys" is a tuple of str, None or NaN (cells of a string value), or an array.
-ATTR_KINDS = ("int", "float", "str", "bool", "array", "keys")
+# Attribute kinds an op may declare. "keys" is a tuple of str, None or NaN (cells of a string value), or an array;
+# "program" is a program inside the program, such as the body of a loop.
+ATTR_KINDS = ("int", "float", "str", "bool", "array", "keys", "program")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,13 @@ _FLOATS = (
     0.1, 1.0, -1.0, 255.0, 256.0,
 )  # fmt: skip
 _STRINGS = ("", " ", "never seen", "\U0001f600 non-BMP", "nan", "None", "é" * 300, "NaN\n")
+# Letters that change in number or kind in lower case or without accents, stop words alone, long documents.
+_DOCUMENTS = (
+    *_STRINGS, "the of and", "STRASSE Straße STRAẞE", "İstanbul ıssız", "ΟΔΥΣΣΕΎΣ ΟΔΟΣ", "e\u0301te\u0301 ÉTÉ",
+    "Ⅳ ﬁn ½ x²", "nul\0nul a\tb\r\nc\u2028d\u00a0\u3000e", "日本語 한국어 हिन्दी", "\U0001d400\U0001d401 \U00010400",
+    "a" * 10_000, "word " * 2_000,
+)  # fmt: skip
+_DATES = ("1970-01-01", "1969-12-31T23:59:59", "2000-02-29", "2100-12-31", "NaT")
 _INTS = (0, -1, 1, 255, 256, 2**31, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63))
 
 
@@ -34,6 +41,7 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
         for at, column in enumerate(sample.schema.columns)
         if column.used and column.kind != "any"
         for value in _values(sample, at, column)
+        if sample.schema.rows != "dicts" or sample.schema.extra == "ignored" or _has_hash(column, value)
     ]
     if len(cells) > most:
         cells = [cells[i] for i in np.sort(rng.choice(len(cells), most, replace=False))]
@@ -51,19 +59,26 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
     return Sample(_edit(base, sample, edits), sample.schema)
 
 
+def _has_hash(column: Column, value: Any) -> bool:
+    """Whether FeatureHasher takes the value; a model refuses the others before it makes columns of them."""
+    return value is not None and (column.kind != "string" or isinstance(value, str))
+
+
 def _values(sample: Sample, at: int, column: Column) -> list[Any]:
     """Awkward cells that the column's dtype can hold."""
     import pandas as pd
 
-    cells = _column(sample.rows, at)
+    cells = _column(sample.rows, at, column.name)
     dtype = cells.dtype
     # scikit-learn refuses pandas.NA in many places: it comes only into columns that had it in fit.
     missing = [np.nan] if getattr(dtype, "na_value", np.nan) is not pd.NA or cells.isna().any() else []
     if hasattr(dtype, "categories"):
         # A categorical column holds its categories and nothing else; the schema of an int64 one has no missing cells.
         return [*list(dtype.categories[:3]), *([np.nan] if column.kind not in ("int64", "bool") else [])]
+    if column.unit is not None:
+        return [pd.Timestamp(text).as_unit("us") for text in _DATES] + [cells.max(), cells.min()]
     if column.kind == "string":
-        values: list[Any] = [*_STRINGS, *missing]
+        values: list[Any] = [*(_DOCUMENTS if sample.schema.rows == "documents" else _STRINGS), *missing]
         if dtype == "object" and (any(c is None for c in cells) or not any(isinstance(c, float) for c in cells)):
             values.append(None)
         first = next((c for c in cells if isinstance(c, str) and c), None)
@@ -88,12 +103,21 @@ def _values(sample: Sample, at: int, column: Column) -> list[Any]:
         return [np.float32(v) for v in floats] if column.kind == "float32" else floats
 
 
-def _column(rows: Any, at: int) -> Any:
-    return rows.iloc[:, at] if hasattr(rows, "iloc") else rows[:, at]
+def _column(rows: Any, at: int, name: str) -> Any:
+    if hasattr(rows, "iloc"):
+        return rows.iloc[:, at]
+    if rows.ndim == 2:
+        return rows[:, at]
+    return np.array([row.get(name) for row in rows], dtype=object) if isinstance(rows[0], dict) else rows
 
 
 def _edit(rows: Any, sample: Sample, edits: list[tuple[int, int, Any]]) -> Any:
     """Rows with cells replaced, every column keeping its dtype."""
+    if not hasattr(rows, "iloc") and rows.ndim == 1:
+        rows, names = rows.copy(), sample.schema.names
+        for row, at, value in edits:
+            rows[row] = {**rows[row], names[at]: value} if isinstance(rows[row], dict) else value
+        return rows
     if not hasattr(rows, "iloc"):
         rows = rows.copy()
         with np.errstate(over="ignore"):  # a large number becomes infinity in a narrow float
@@ -112,8 +136,8 @@ def _edit(rows: Any, sample: Sample, edits: list[tuple[int, int, Any]]) -> Any:
             cells = series.to_numpy(dtype=object, copy=True)
             for row, value in by_column[at]:
                 cells[row] = value
-            # pandas.array knows missing cells of its own dtypes; NumPy's take the cells as they are.
-            own = not isinstance(series.dtype, np.dtype)
+            # pandas.array knows missing cells of its own dtypes and of dates; NumPy's take the cells as they are.
+            own = not isinstance(series.dtype, np.dtype) or series.dtype.kind == "M"
             with np.errstate(over="ignore"):  # a large number becomes infinity in a narrow float
                 column = pd.array(cells, dtype=series.dtype) if own else cells.astype(series.dtype)
             series = pd.Series(column, name=name, dtype=series.dtype)  # else pandas 3 makes str of object cells
@@ -137,7 +161,9 @@ def boundary_rows(
     float_columns = [
         (at, c)
         for at, c in enumerate(sample.schema.columns)
-        if c.used and c.kind in ("float64", "float32") and _column(sample.rows, at).dtype in (np.float64, np.float32)
+        if c.used
+        and c.kind in ("float64", "float32")
+        and _column(sample.rows, at, c.name).dtype in (np.float64, np.float32)
     ]
     trees = [n for n in program.nodes if n.op == "TreeEnsemble"]
     if not trees or not float_columns or any(n.op == "OnnxGraph" for n in program.nodes):

@@ -20,6 +20,8 @@ from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
 
 GOLDEN_ROWS = 32
+# Of one method's answers, 8 MB: a bundle holds them as they are.
+GOLDEN_CELLS = 2**20
 # Of a quantised program: the share of golden rows whose differences between engines are usual, and twice that is borne.
 USUAL_ROWS, SLACK = 0.9, 2.0
 
@@ -117,8 +119,10 @@ class GoldenRows:
 
 def golden_rows(part: Sample, answers: Truth, awkward: Sample, awkward_answers: Truth) -> GoldenRows:
     """Some plain and some awkward rows with scikit-learn's outputs, and rows it refuses."""
-    plain = min(GOLDEN_ROWS, len(answers.answered))
-    odd = _spread(len(awkward_answers.answered), GOLDEN_ROWS)
+    widest = max((a.size // max(len(a), 1) for a in answers.outputs.values()), default=1)
+    most = min(GOLDEN_ROWS, max(GOLDEN_CELLS // widest, 1))
+    plain = min(most, len(answers.answered))
+    odd = _spread(len(awkward_answers.answered), most)
     refused = np.flatnonzero(awkward_answers.refused)
     refused = refused[_spread(len(refused), GOLDEN_ROWS // 2)]
     columns_plain, _ = read_rows(part.take(answers.answered[:plain]), part.schema)

@@ -45,6 +45,8 @@ def metrics_against(
     from sklearn.metrics import accuracy_score, r2_score
 
     score, name = (accuracy_score, "accuracy") if is_classifier(pipeline) else (r2_score, "r2")
+    if name == "accuracy" and targets.ndim == 2:
+        score = _all_outputs_right  # accuracy_score refuses several outputs of several classes
     truth = ask(pipeline, Sample(sample.take(np.arange(min(len(sample), most))), sample.schema), ["predict"])
     rows, targets = sample.take(truth.answered), targets[truth.answered]
     answered = Sample(rows, sample.schema)
@@ -58,6 +60,13 @@ def metrics_against(
         return {f"{name} of {who}": float(score(targets[within], y)) for who, (y, within) in answers.items()}
     except ValueError as error:
         raise SampleError(f"y cannot be compared with the predictions: {error}", "pass y as it was at fit") from None
+
+
+def _all_outputs_right(targets: Any, labels: Any) -> float:
+    """Share of the rows with every output right, as ``MultiOutputClassifier.score`` counts them."""
+    if targets.shape != labels.shape:
+        raise ValueError(f"y has shape {targets.shape}, the predictions {labels.shape}")
+    return float(np.mean(np.all(targets == labels, axis=1)))
 
 
 def _predict(model: Model, sample: Sample, rows: Any) -> dict[str, Any]:

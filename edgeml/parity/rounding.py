@@ -6,9 +6,11 @@ a tree are known to the last bit, for no other feature can be put exactly on a t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
-from edgeml.ir import Program
+from edgeml.ir import Node, Program
 from edgeml.ir.interpreter import needed
 from edgeml.ir.table import Array
 
@@ -26,6 +28,11 @@ ROUND_AT_WILL = frozenset(
         "Interp",
         "ReduceSum",
         "OnnxGraph",
+        "Distances",
+        "SumGroups",
+        "CouplePairs",
+        "Loop",
+        "Solve",
         "Log1p",
         "Expm1",
         "Sin",
@@ -36,17 +43,34 @@ ROUND_AT_WILL = frozenset(
         "LogGamma",
         "BesselK",
         "Pow",
+        "Loop",
+        "Solve",
     }
 )
 
 
 def rounds_to_float32(program: Program, method: str) -> bool:
     """Whether a method's result stands on a float32 sum, as that of a linear model on float32 columns does."""
-    keep = needed(program, [method])[len(program.inputs) :]
     return any(
-        kept and node.op in ROUND_AT_WILL and node.op != "OnnxGraph" and node.type.dtype == "float32"
-        for kept, node in zip(keep, program.nodes, strict=True)
+        node.op in ROUND_AT_WILL and node.op != "OnnxGraph" and node.type.dtype == "float32"
+        for node in _behind(program, [method])
     )
+
+
+def iterates(program: Program, method: str) -> bool:
+    """Whether a method's result stands on a loop, which ends, as scikit-learn's does, within a tolerance."""
+    return any(node.op == "Loop" for node in _behind(program, [method]))
+
+
+def _behind(program: Program, outputs: Iterable[str]) -> Iterator[Node]:
+    """The nodes that outputs depend on, those in the bodies of loops included."""
+    keep = needed(program, outputs)[len(program.inputs) :]
+    for kept, node in zip(keep, program.nodes, strict=True):
+        if kept:
+            yield node
+            for body in node.attrs.values():
+                if isinstance(body, Program):
+                    yield from _behind(body, body.outputs)
 
 
 def determined(program: Program) -> list[Array]:

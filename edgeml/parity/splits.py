@@ -15,7 +15,8 @@ import numpy as np
 from edgeml.ir import Program
 from edgeml.ir.interpreter import needed, run
 from edgeml.ir.ops import OPS
-from edgeml.ir.program import Node, Output
+from edgeml.ir.program import Node, Output, ValueType
+from edgeml.ir.sparse import SOURCES
 from edgeml.ir.table import Array
 from edgeml.parity.rounding import ROUND_AT_WILL, determined
 from edgeml.parity.truth import Truth
@@ -25,6 +26,7 @@ from edgeml.sample import Sample
 # Sums are rounded anew this many times; a feature may lie this many times as far off as the farthest of them.
 TRIALS = 4
 WIDEN = 4.0
+_OFF = 1e-12
 
 
 def without_undetermined(program: Program, sample: Sample, truth: Truth) -> tuple[Sample, Truth, int]:
@@ -59,6 +61,10 @@ def split_by_rounding(program: Program, columns: dict[str, Array]) -> Array:
     undetermined = np.zeros(rows, dtype=bool)
     if not trees or any(node.op == "OnnxGraph" for node in program.nodes):
         return undetermined
+    if any(node.op in SOURCES for node in program.nodes):
+        for node in trees:
+            undetermined |= _near_a_split(program, node, columns)
+        return undetermined
     base = values_of(program, columns)
     off = [np.zeros(base[node.inputs[0]].shape) for node in trees]
     with np.errstate(all="ignore"):
@@ -69,6 +75,24 @@ def split_by_rounding(program: Program, columns: dict[str, Array]) -> Array:
         for node, farthest in zip(trees, off, strict=True):
             undetermined |= _on_a_split(node, base[node.inputs[0]].astype(np.float64), WIDEN * farthest)
     return undetermined
+
+
+def _near_a_split(program: Program, node: Node, columns: dict[str, Array]) -> Array:
+    """Rows so near a threshold of a tree over texts that rounding may decide, bool (rows,).
+
+    Every value of such a program a few times over, with a column for each term, would take minutes: a fixed part of
+    the cells stands for the trials, more than the norm of a document of a million terms is off.
+    """
+    feature = node.attrs["feature"]
+    used = np.unique(feature[feature >= 0]).astype(np.int64)
+    of = program.type_of(node.inputs[0])
+    chosen = Node("Select", (node.inputs[0],), ValueType(of.dtype, len(used)), {"indices": used})
+    last = len(program.inputs) + len(program.nodes)
+    part = replace(program, nodes=(*program.nodes, chosen), outputs={"x": Output("x", (last,), "matrix", "float64")})
+    x = run(part, columns)["x"]
+    places = np.where(feature >= 0, np.searchsorted(used, feature), -1)
+    off = _OFF * (np.abs(x) + np.abs(x).max(axis=0, initial=0.0))
+    return _on_a_split(replace(node, attrs={**node.attrs, "feature": places}), x, off)
 
 
 def values_of(program: Program, columns: dict[str, Array]) -> list[Array]:

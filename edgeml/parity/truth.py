@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compare import compare
+from edgeml.compare import compare, side_by_side
+from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import SampleError, UnsupportedEstimatorError
+from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
+from edgeml.sparse_rows import as_given
 
 METHODS = (
     "predict",
@@ -59,29 +62,52 @@ def quiet() -> Iterator[None]:
 
 
 def methods_of(pipeline: Any) -> tuple[str, ...]:
-    """The methods for new rows that the pipeline has."""
+    """The methods for new rows that the pipeline has, without those that answer differently every time."""
     with quiet():
-        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)))
+        random = random_methods(pipeline)
+        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)) and m not in random)
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as a dense array. Raises UnsupportedEstimatorError for a list
-    of arrays, which no Output expresses."""
-    result = getattr(pipeline, method)(rows)
+    """What one method returns, as one dense array: of a list or stack of arrays all columns side by side; about each
+    row alone where an estimator's answer is one about the batch.
+    """
+    count = len(rows)
+    if count > 1 and answers_alone(pipeline):
+        # Copies: IterativeImputer writes into a single row that it is given.
+        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
+        return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
+    return _call(pipeline, method, rows)
+
+
+def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
+    """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
+    wide = any(answer.ndim > 1 for answer in answers)
+    return np.concatenate(
+        [a.reshape(count, -1) if wide and a.ndim == 1 else a for a, count in zip(answers, counts, strict=True)]
+    )
+
+
+def _call(pipeline: Any, method: str, rows: Any) -> Array:
+    result = getattr(pipeline, method)(as_given(rows))
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
-    if isinstance(result, (list, tuple)):
-        raise UnsupportedEstimatorError(
-            f"{type(pipeline).__name__}.{method} returns a list of {len(result)} arrays",
-            "compile one estimator an output: a method that returns several arrays is not supported",
-        )
-    answer = np.asarray(result)
+    answer = side_by_side(result)
     if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
             f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
             "drop rows before the pipeline: a model has one answer for each row",
         )
     return answer
+
+
+def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
+    """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
+    with quiet():
+        result = getattr(pipeline, method)(as_given(rows))
+    if isinstance(result, (list, tuple)):
+        return "list", [part.shape[1] for part in result]
+    return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:
@@ -134,14 +160,16 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             "pass raw training rows, as they were before fit, without the target",
         )
     order = np.argsort(np.concatenate(answered))
-    return Truth({m: np.concatenate(p)[order] for m, p in pieces.items()}, refused, reason)
+    counts = [len(indices) for indices in answered]
+    return Truth({m: _joined(p, counts)[order] for m, p in pieces.items()}, refused, reason)
 
 
 def _suspects(sample: Sample) -> Array:
     """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
     import pandas as pd
 
-    columns = [sample.rows[c] for c in sample.rows] if sample.is_frame else list(sample.rows.T)
+    rows = sample.rows
+    columns = [rows[c] for c in rows] if sample.is_frame else [rows] if rows.ndim == 1 else list(rows.T)
     found = np.zeros(len(sample), dtype=bool)
     for column in columns:
         found |= np.asarray(pd.isna(column))

@@ -40,6 +40,7 @@ _KEEP = (
     "Recode",
 )
 _INT64 = 2.0**63
+_MOST_TERMS = 2.0**40
 _FLOATS = ("float64", "float32")
 
 
@@ -330,6 +331,11 @@ def _tree_ensemble(node: Node, xs: Sequence[Facts]) -> Facts:
     return _hull([-total, total], ~np.isfinite(total))
 
 
+def _terms(node: Node, xs: Sequence[Facts]) -> Facts:
+    """Counts, of fewer terms than a computer holds."""
+    return _facts(-_MOST_TERMS if node.attrs.get("signed") else 0, _MOST_TERMS, False, node.type.width)
+
+
 def _check_finite(node: Node, xs: Sequence[Facts]) -> Facts:
     return _narrowed(xs[0], node.type.dtype, node.attrs["allow_nan"])
 
@@ -379,6 +385,8 @@ _RULES: dict[str, Callable[[Node, Sequence[Facts]], Facts]] = {
     "Recode": _recode,
     "OneHot": _one_hot,
     "TreeEnsemble": _tree_ensemble,
+    "Terms": _terms,
+    "HashedTerms": _terms,
     "CheckFinite": _check_finite,
     "CheckRange": _check_range,
     "Require": _require,

@@ -86,8 +86,9 @@ def _check_kept(before: Program, after: Program, modified: bool) -> None:
         raise PassError(f"outputs {list(before.outputs)} became {list(after.outputs)}")
     for name, old in before.outputs.items():
         new = after.outputs[name]
-        widths = [sum(p.type_of(v).width for v in o.values) for p, o in ((before, old), (after, new))]
-        if (old.form, old.dtype) != (new.form, new.dtype) or widths[0] != widths[1]:
+        widths = [[p.type_of(v).width for v in o.values] for p, o in ((before, old), (after, new))]
+        same = widths[0] == widths[1] if old.form in ("list", "stack") else sum(widths[0]) == sum(widths[1])
+        if (old.form, old.dtype) != (new.form, new.dtype) or not same:
             raise PassError(f"output {name} changed its form, dtype or width")
 
 

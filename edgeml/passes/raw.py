@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from edgeml import fast
 from edgeml.ir.program import Input, Program
+from edgeml.ir.sparse import SOURCES
 from edgeml.passes.columns import SIMPLIFY_COLUMNS
 from edgeml.passes.common import SHARE_COMMON
 from edgeml.passes.dead import DROP_DEAD
@@ -24,8 +25,8 @@ RAW = (RAW_CHECKS, RAW_TREES, RAW_LINEAR)
 
 def raw(program: Program) -> Program:
     """The program over raw columns; the program itself where nothing gains, or where EDGEML_FAST says -raw."""
-    if not fast.on("raw"):
-        return program
+    if not fast.on("raw") or any(node.op in SOURCES for node in program.nodes):
+        return program  # the terms of texts are no raw columns, and too many to look for one behind each
     after, changed = run_passes(program, RAW)
     if not changed:
         return program

@@ -18,6 +18,8 @@ from edgeml.ir.table import Array
 CELL = 8  # bytes
 ALIGNMENT = 64
 Fact = TypeVar("Fact")
+# The node, behind the loops it stands in, and what the array is to it.
+Key = tuple[int | str, ...]
 
 
 class Constants:
@@ -29,11 +31,11 @@ class Constants:
 
     def __init__(self) -> None:
         self.base = aligned(ALIGNMENT // CELL)
-        self._places: dict[tuple[int, str], int] = {}
+        self._places: dict[Key, int] = {}
         self._parts: list[Array] = []
-        self._facts: dict[tuple[int, str], Any] = {}
+        self._facts: dict[Key, Any] = {}
 
-    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
+    def place(self, key: Key, make: Callable[[], Array]) -> int:
         """Offset in elements of the array that ``make`` gives, made at first use only."""
         if key not in self._places:
             part = np.ascontiguousarray(make()).reshape(-1)
@@ -46,7 +48,7 @@ class Constants:
             self._places[key] = (address(part) - address(self.base)) // CELL
         return self._places[key]
 
-    def fact(self, key: tuple[int, str], find: Callable[[], Fact]) -> Fact:
+    def fact(self, key: Key, find: Callable[[], Fact]) -> Fact:
         """What ``find`` finds out about a node, once for all plans."""
         if key not in self._facts:
             self._facts[key] = find()
@@ -57,7 +59,7 @@ class Constants:
 class NoConstants(Constants):
     """Constants of a plan that is only to be found possible."""
 
-    def place(self, key: tuple[int, str], make: Callable[[], Array]) -> int:
+    def place(self, key: Key, make: Callable[[], Array]) -> int:
         return 0
 
 

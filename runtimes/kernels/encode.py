@@ -7,19 +7,20 @@ rows, whose values the caller writes into scratch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from edgeml.errors import ProgramError
 from edgeml.ir import Node, Program
-from edgeml.ir.interpreter import needed
 from edgeml.ir.ops import OPS
 from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.constants import ALIGNMENT, CELL, Constants, Fact, NoConstants
 from edgeml.runtimes.kernels.registry import ENCODERS, load_all
+from edgeml.runtimes.kernels.scratch import Free, Register, Scope, Storage, constant_cells
 
 DTYPES = ("float64", "float32", "int64", "bool")
 # Cells of scratch a block should need: half of a level-2 cache, with room for the constants.
@@ -29,23 +30,6 @@ MAX_BLOCK = 256
 MAX_CELLS = 2**28
 # Kernels may read a few cells behind the last value.
 SPARE_CELLS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """Where a value lies in scratch: cell ``offset + column * step + row * self.row``; ``row`` is 0 for a
-    constant.
-    """
-
-    offset: int
-    step: int
-    row: int
-    width: int
-    dtype: str
-
-    def columns(self, first: int, count: int) -> Register:
-        """Neighbouring columns of the value."""
-        return replace(self, offset=self.offset + first * self.step, width=count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,42 +62,6 @@ class Plan:
     results: Mapping[str, tuple[Register, ...]]
 
 
-@dataclass(slots=True)
-class _Storage:
-    """Columns of scratch, and how many values still live in them."""
-
-    column: int
-    count: int
-    values: int = 1
-
-
-@dataclass(slots=True)
-class _Free:
-    """Columns of scratch that no live value needs, first fit."""
-
-    runs: list[tuple[int, int]] = field(default_factory=list)
-    end: int = 0
-
-    def take(self, count: int) -> int:
-        for at, (column, length) in enumerate(self.runs):
-            if length >= count:
-                self.runs[at : at + 1] = [(column + count, length - count)] if length > count else []
-                return column
-        self.end += count
-        return self.end - count
-
-    def give(self, column: int, count: int) -> None:
-        self.runs.append((column, count))
-        self.runs.sort()
-        merged: list[tuple[int, int]] = []
-        for start, length in self.runs:
-            if merged and merged[-1][0] + merged[-1][1] == start:
-                merged[-1] = (merged[-1][0], merged[-1][1] + length)
-            else:
-                merged.append((start, length))
-        self.runs = merged
-
-
 class Encoder:
     """State of one plan in the making. Encoders of ops (see registry.py) call the methods of the second half."""
 
@@ -131,7 +79,7 @@ class Encoder:
         strings where codes are due (text.py), of chunks where float64 is (move.py).
         """
         self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
-        self._program = program
+        self._scope = Scope.of(program, methods)
         self._methods = methods
         self._order = range(len(program.inputs)) if order is None else order
         self._described = described
@@ -139,57 +87,45 @@ class Encoder:
         self._constants = constants
         self.block = block
         self._single = block == 1
-        self._keep = needed(program, methods)
-        self._last = self._last_uses()
-        self._registers: dict[int, Register] = {}
-        self._storage: dict[int, _Storage] = {}
-        self._temporary: list[_Storage] = []
-        self._free = _Free()
+        self._free = Free()
         self._code: list[int] = []
         self._image: list[Array] = []
         self._image_cells = 0
-        self._base = self._constant_cells()
+        cells = constant_cells(program, self._scope.keep)
+        self._base = cells + -cells % (ALIGNMENT // CELL)
 
     def plan(self) -> Plan:
         """The whole plan. Raises ProgramError for what no kernel can do, or what would take too much memory."""
-        program, inputs = self._program, len(self._program.inputs)
+        program = self._scope.program
         ports: list[Port] = []
         entries: dict[str, Register] = {}
         for value in self._order:
-            if self._keep[value] or self._single:  # whoever writes single rows writes all columns
+            if self._scope.keep[value] or self._single:  # whoever writes single rows writes all columns
                 self._start(value)
                 entry = program.inputs[value]
                 entries[entry.name] = self._load(value, len(ports))
                 ports.append(Port(entry.name, entry.type.dtype, entry.type.width))
-        for index, node in enumerate(program.nodes):
-            value = inputs + index
-            if not self._keep[value]:
-                continue
-            if node.op not in ENCODERS:
-                raise ProgramError(f"%{value}: the native engine has no kernel for {node.op}")
-            self._start(value)
-            ENCODERS[node.op](self, node, value)
-            self._release(value, node)
+        self._nodes()
         outputs = self._store(len(ports))
-        results = {m: tuple(self._registers[v] for v in program.outputs[m].values) for m in self._methods}
+        results = {m: tuple(self._scope.registers[v] for v in program.outputs[m].values) for m in self._methods}
         cells = self._base + self._free.end * self.block + SPARE_CELLS
         if cells > MAX_CELLS:
             raise ProgramError(f"the program needs {cells * CELL} bytes of scratch memory for {self.block} rows")
         image = np.concatenate([*self._image, np.empty(0, dtype=np.int64)])
         code = np.array([*self._code, -1], dtype=np.int64)
-        shown = {v: r for v, r in self._registers.items() if self._names_cell(v)}
+        shown = {v: r for v, r in self._scope.registers.items() if self._names_cell(v)}
         return Plan(code, image, cells, self.block, tuple(ports), outputs, shown, entries, results)
 
     # --- for encoders of ops
     def register(self, value: int) -> Register:
         """Where a value lies."""
-        return self._registers[value]
+        return self._scope.registers[value]
 
     def allocate(self, value: int) -> Register:
         """A place for the value a node computes."""
-        kind = self._program.type_of(value)
-        self._registers[value] = self._columns(kind.width, kind.dtype, value)
-        return self._registers[value]
+        kind = self._scope.program.type_of(value)
+        self._scope.registers[value] = self._columns(kind.width, kind.dtype, value)
+        return self._scope.registers[value]
 
     def temporary(self, columns: int) -> Register:
         """Columns that only the instruction of the node at hand needs."""
@@ -202,39 +138,41 @@ class Encoder:
 
     def alias(self, value: int, of: int, register: Register) -> None:
         """The node computes nothing new: its value is ``register``, which lies within the value ``of``."""
-        self._registers[value] = replace(register, dtype=self._program.type_of(value).dtype)
-        if of in self._storage:
-            self._storage[value] = self._storage[of]
-            self._storage[value].values += 1
+        scope = self._scope
+        scope.registers[value] = replace(register, dtype=scope.program.type_of(value).dtype)
+        if of in scope.storage:
+            scope.storage[value] = scope.storage[of]
+            scope.storage[value].values += 1
 
     def alias_inputs(self, value: int, parts: Sequence[int]) -> bool:
         """Whether the node computes nothing new because its columns, those of ``parts``, lie side by side already.
 
         Only in a plan for single rows, whose inputs stay where the caller wrote them: 9 ns less for every raw column.
         """
-        registers = [self._registers[part] for part in parts]
-        if not self._single or any(part >= len(self._program.inputs) for part in parts):
+        scope = self._scope
+        registers = [scope.registers[part] for part in parts]
+        if not self._single or any(part >= len(scope.program.inputs) for part in parts):
             return False
         if any(y.offset != x.offset + x.width for x, y in pairwise(registers)):
             return False
         width = sum(x.width for x in registers)
-        self._registers[value] = replace(registers[0], width=width, dtype=self._program.type_of(value).dtype)
+        scope.registers[value] = replace(registers[0], width=width, dtype=scope.program.type_of(value).dtype)
         return True
 
     def place_constant(self, value: int, row: Array) -> None:
         """The node is a constant: its cells are part of the image of scratch."""
-        kind = self._program.type_of(value)
-        self._registers[value] = Register(self._image_cells, 1, 0, kind.width, kind.dtype)
+        kind = self._scope.program.type_of(value)
+        self._scope.registers[value] = Register(self._image_cells, 1, 0, kind.width, kind.dtype)
         self._image.append(self.cells(row).view(np.int64))
         self._image_cells += kind.width
 
     def constants(self, value: int, name: str, make: Callable[[], Array]) -> int:
         """Offset of an array of 8-byte elements that belongs to the node of ``value``."""
-        return self._constants.place((value, name), make)
+        return self._constants.place((*self._scope.path, value, name), make)
 
     def fact(self, value: int, name: str, find: Callable[[], Fact]) -> Fact:
         """What ``find`` finds out about the node of ``value``, once for all plans of the program."""
-        return self._constants.fact((value, name), find)
+        return self._constants.fact((*self._scope.path, value, name), find)
 
     def cells(self, array: Array) -> Array:
         """The elements of an array as cells of scratch: float64 or int64."""
@@ -262,61 +200,73 @@ class Encoder:
                 words += [x.offset, step, x.row]
         self.emit(kernel, *words, *more)
 
+    @contextmanager
+    def body(self, program: Program, value: int, inputs: Sequence[Register]) -> Iterator[Mapping[str, Register]]:
+        """The instructions of a program inside the node at hand, and where its outputs, of one value each, lie.
+
+        ``inputs`` stay as they are; the outputs are there until the block ends.
+        """
+        outer, methods = self._scope, tuple(program.outputs)
+        inner = self._scope = Scope.of(program, methods, (*outer.path, value))
+        inner.registers.update(enumerate(inputs))
+        self._nodes()
+        yield {name: inner.registers[output.values[0]] for name, output in program.outputs.items()}
+        for storage in {id(s): s for s in inner.storage.values()}.values():
+            self._free.give(storage.column, storage.count)
+        self._scope = outer
+
+    @property
+    def length(self) -> int:
+        """Words of the instructions so far."""
+        return len(self._code)
+
     # --- layout
+    def _nodes(self) -> None:
+        """The instructions of all nodes that are kept."""
+        scope = self._scope
+        for value, node in enumerate(scope.program.nodes, len(scope.program.inputs)):
+            if not scope.keep[value]:
+                continue
+            if node.op not in ENCODERS:
+                raise ProgramError(f"%{value}: the native engine has no kernel for {node.op}")
+            if not scope.path:
+                self._start(value)
+            ENCODERS[node.op](self, node, value)
+            self._release(value, node)
+
     def _columns(self, count: int, dtype: str, value: int | None) -> Register:
-        storage = _Storage(self._free.take(count), count)
+        storage = Storage(self._free.take(count), count)
         if value is None:
-            self._temporary.append(storage)
+            self._scope.temporary.append(storage)
         else:
-            self._storage[value] = storage
+            self._scope.storage[value] = storage
         if self._base + self._free.end * self.block > MAX_CELLS:
             raise ProgramError(f"a value of {count} columns is more than the native engine can hold")
         return Register(self._base + storage.column * self.block, self.block, 1, count, dtype)
 
     def _release(self, value: int, node: Node) -> None:
         """Free what no later node reads; the inputs of single rows stay, see ``alias_inputs``."""
-        inputs = len(self._program.inputs)
-        for storage in self._temporary:
+        scope = self._scope
+        inputs = len(scope.program.inputs)
+        for storage in scope.temporary:
             self._free.give(storage.column, storage.count)
-        self._temporary.clear()
+        scope.temporary.clear()
         for dead in {*node.inputs, value}:
-            if self._last[dead] <= value and dead in self._storage and not (self._single and dead < inputs):
-                storage = self._storage.pop(dead)
+            if scope.last[dead] <= value and dead in scope.storage and not (self._single and dead < inputs):
+                storage = scope.storage.pop(dead)
                 storage.values -= 1
                 if storage.values == 0:
                     self._free.give(storage.column, storage.count)
 
-    def _last_uses(self) -> list[int]:
-        """For each value the last value computed from it; beyond all for outputs."""
-        program = self._program
-        inputs = len(program.inputs)
-        last = [-1] * (inputs + len(program.nodes))
-        for index, node in enumerate(program.nodes):
-            if self._keep[inputs + index]:
-                for value in node.inputs:
-                    last[value] = inputs + index
-        for method in self._methods:
-            for value in program.outputs[method].values:
-                last[value] = len(last)
-        return last
-
-    def _constant_cells(self) -> int:
-        program = self._program
-        inputs = len(program.inputs)
-        cells = sum(
-            node.type.width for i, node in enumerate(program.nodes) if node.op == "Constant" and self._keep[inputs + i]
-        )
-        return cells + -cells % (ALIGNMENT // CELL)
-
     def _start(self, value: int) -> None:
         """Instructions from here on belong to ``value``."""
         self._at = value
-        kind = self._program.type_of(value)
+        kind = self._scope.program.type_of(value)
         if kind.dtype not in DTYPES:
             raise ProgramError(f"%{value}: the native engine has no cells for {kind}")
 
     def _names_cell(self, value: int) -> bool:
-        node = self._program.node_of(value)
+        node = self._scope.program.node_of(value)
         return node is not None and OPS[node.op].effect
 
     # --- ports
@@ -326,7 +276,7 @@ class Encoder:
             if register.dtype == "float32":
                 self.emit("exact32", register.offset, register.step, register.width)
             return register
-        if value < len(self._program.inputs) and self._program.inputs[value].name in self._described:
+        if self._scope.program.inputs[value].name in self._described:
             self.emit("load_text" if register.dtype == "int64" else "load_chunks", port, register.offset)
             return register
         name = {"float32": "load32", "bool": "load8"}.get(register.dtype, "load64")
@@ -337,7 +287,7 @@ class Encoder:
         outputs: dict[str, tuple[Port, ...]] = {}
         port = first
         for method in self._methods:
-            registers = [self._registers[v] for v in self._program.outputs[method].values]
+            registers = [self._scope.registers[v] for v in self._scope.program.outputs[method].values]
             outputs[method] = tuple(Port(method, r.dtype, r.width) for r in registers)
             if self._single:
                 continue

@@ -4,7 +4,8 @@
 takes the rows from ``start`` to ``end`` in blocks and runs the instructions on each. An instruction is kernel
 number, number of operands, value it computes, operands; a negative kernel number ends the stream. The result is
 0, or 1 when a kernel refuses a cell: then ``value``, ``first`` (the block's first row) and ``cell`` (row in the
-block * width + column) say which.
+block * width + column) say which. A kernel that ends a round of a loop gives a negative number to go back by so many
+words, from its own instruction; whether it does is asked behind the test that every kernel's result takes.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ block_start:
   %n = select i1 %short, i64 %rest, i64 %block
   br label %instructions
 instructions:
-  %at = phi ptr [ %code, %block_start ], [ %next_at, %ok ]
+  %at = phi ptr [ %code, %block_start ], [ %next_at, %ok ], [ %again_at, %jump ]
   %number = load i64, ptr %at
   %last = icmp slt i64 %number, 0
   br i1 %last, label %block_done, label %run
@@ -125,11 +126,17 @@ run:
   %kernel = load ptr, ptr %kernel_at
   %refused = call i64 %kernel({arguments})
   %fine = icmp eq i64 %refused, 0
-  br i1 %fine, label %ok, label %refuse
+  br i1 %fine, label %ok, label %not_fine
 ok:
   br label %instructions
 block_done:
   br label %blocks
+not_fine:
+  %back = icmp slt i64 %refused, 0
+  br i1 %back, label %jump, label %refuse
+jump:
+  %again_at = getelementptr i64, ptr %at, i64 %refused
+  br label %instructions
 refuse:
   %value_from = getelementptr i64, ptr %at, i64 2
   %value = load i64, ptr %value_from

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from edgeml._version import __version__
-from edgeml.ir import elementary
+from edgeml.ir import elementary, metrics
 
 FOLDER = Path(__file__).parent
 # Lines of /proc/cpuinfo that say what the first CPU is; the others change while the machine runs.
@@ -32,7 +32,8 @@ _LINUX_NAMES = {
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
     formulas = Path(elementary.__file__)
-    return [*sorted(FOLDER.glob("*.py")), formulas, *sorted(formulas.parent.glob("elementary_*.py"))]
+    more = [*sorted(formulas.parent.glob("elementary_*.py")), Path(metrics.__file__)]
+    return [*sorted(FOLDER.glob("*.py")), formulas, *more]
 
 
 def identity() -> str:

@@ -16,7 +16,8 @@ from edgeml.runtimes.kernels.registry import encodes, kernel
 
 if TYPE_CHECKING:
     from edgeml.ir import Node
-    from edgeml.runtimes.kernels.encode import Encoder, Register
+    from edgeml.runtimes.kernels.encode import Encoder
+    from edgeml.runtimes.kernels.scratch import Register
 
 
 NAN_BITS = 0x7FF8000000000000

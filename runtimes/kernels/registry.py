@@ -46,14 +46,15 @@ VIEWS = {
 # Modules with kernels, in the order of compilation. A new file is entered here.
 MODULES = (
     "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_ranks", "tree_codes", "tree_bits",
-    "tree_deep", "trees", "checks", "counting", "text", "special", "remainder",
+    "tree_deep", "trees", "checks", "counting", "text", "distances", "pairs", "iterate", "special", "remainder",
+    "search",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """``function(*views)`` works on one block of rows. It returns nothing, or 0 for done and 1 + (row * width +
-    column) of the cell it refuses. LLVM makes no vectors in a ``scalar`` one.
+    """``function(*views)`` works on one block of rows. It returns nothing, or 0 for done, 1 + (row * width +
+    column) of the cell it refuses, or minus the words to go back by. LLVM makes no vectors in a ``scalar`` one.
     """
 
     name: str

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgeml.ir.table import Array
-    from edgeml.runtimes.kernels.encode import Encoder, Register
+    from edgeml.runtimes.kernels.encode import Encoder
+    from edgeml.runtimes.kernels.scratch import Register
 
 CODE = 255  # the largest code of one byte
 GROUP = 4

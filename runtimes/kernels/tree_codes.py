@@ -23,7 +23,8 @@ from edgeml.runtimes.kernels.tree_ranks import emit_ranks
 
 if TYPE_CHECKING:
     from edgeml.ir.table import Array
-    from edgeml.runtimes.kernels.encode import Encoder, Register
+    from edgeml.runtimes.kernels.encode import Encoder
+    from edgeml.runtimes.kernels.scratch import Register
 
 LANES = 8
 # Levels walked before looking whether all lanes have arrived.

@@ -21,8 +21,9 @@ from edgeml.runtimes.kernels.tree_ranks import emit_ranks
 
 if TYPE_CHECKING:
     from edgeml.ir.table import Array
-    from edgeml.runtimes.kernels.encode import Encoder, Register
+    from edgeml.runtimes.kernels.encode import Encoder
     from edgeml.runtimes.kernels.forest import Ranks
+    from edgeml.runtimes.kernels.scratch import Register
 
 # Nodes of the top of a tree. Depth 10 takes 0.84 us a row with 31 of them, 0.77 with 63, 0.85 with 127, 0.95 with 255.
 MOST_TOP = 63

@@ -17,8 +17,9 @@ from edgeml.runtimes.kernels.registry import kernel
 
 if TYPE_CHECKING:
     from edgeml.ir.table import Array
-    from edgeml.runtimes.kernels.encode import Encoder, Register
+    from edgeml.runtimes.kernels.encode import Encoder
     from edgeml.runtimes.kernels.forest import Ranks
+    from edgeml.runtimes.kernels.scratch import Register
 
 LANES = 8
 

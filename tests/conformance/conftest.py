@@ -17,6 +17,5 @@ def record_engine():
 
 def pytest_terminal_summary(terminalreporter):
     for engine, passed in _SEEN.items():
-        terminalreporter.write_line(
-            f"conformance: {engine} gave scikit-learn's answers for {len(passed)} variants of {len(set(passed))} estimators"
-        )
+        what = f"{len(passed)} variants of {len(set(passed))} estimators"
+        terminalreporter.write_line(f"conformance: {engine} gave scikit-learn's answers for {what}")

@@ -205,9 +205,8 @@ def test_only_the_columns_in_use_are_read(work, tmp_path):
     indexed = table.set_index(pd.Index([f"k{i}" for i in range(100)], name="key"))
     indexed.to_parquet(path)
     assert run("predict", work / "model.edgeml", path, "--drop", "more").exit_code == 0
-    done = run("predict", work / "model.edgeml", path)
-    assert done.exit_code == 2
-    assert "column 'more' is not one the pipeline was fitted on" in done.stderr
+    # A column too many, of a type that no model reads: scikit-learn's ColumnTransformer ignores it too.
+    assert run("predict", work / "model.edgeml", path).exit_code == 0
 
 
 def test_a_damaged_page_is_an_input_error(work, long, tmp_path):

@@ -32,6 +32,8 @@ FRAME = pd.DataFrame(
     }
 )
 Y = (FRAME["a"] > 0).to_numpy()
+# Of a type that no program reads.
+AWARE = FRAME[["when"]].apply(lambda c: c.dt.tz_localize("UTC"))
 
 
 def pipeline():
@@ -70,9 +72,9 @@ REFUSED = {
     "one dimension": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), np.zeros(5)), errors.SampleError, "dimension"),
     "wrong width": (lambda: (LogisticRegression().fit(FRAME[["a", "b"]].to_numpy(), Y), np.zeros((5, 3))), errors.SampleError, "2 columns"),
     "twice a column": (lambda: (pipeline().fit(FRAME, Y), pd.concat([FRAME, FRAME["a"]], axis=1)), errors.SampleError, "two columns"),
-    "sparse": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), __import__("scipy.sparse").sparse.eye(4).tocsr()), errors.SampleError, "sparse"),
+    "sparse of another width": (lambda: (LogisticRegression().fit(FRAME[["a"]].to_numpy(), Y), __import__("scipy.sparse").sparse.eye(4).tocsr()), errors.SampleError, "fitted on 1 columns, the sample has 4"),
     "all refused": (lambda: (LogisticRegression().fit(FRAME[["a"]], Y), FRAME[["a"]] * np.nan), errors.SampleError, "refuses every row"),
-    "dates read": (lambda: (make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(FRAME[["when"]], Y), FRAME[["when"]]), errors.CompileError, "when"),
+    "dates read": (lambda: (make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(AWARE, Y), AWARE), errors.CompileError, "when"),
     "own estimator": (lambda: (make_pipeline(Mine(), LogisticRegression()).fit(FRAME[["a"]], Y), FRAME[["a"]]), errors.UnsupportedEstimatorError, "Mine"),
     "no method": (lambda: (DBSCAN().fit(FRAME[["a"]]), FRAME[["a"]]), errors.CompileError, "DBSCAN"),
     "own function": (lambda: (log1p().fit(FRAME[["a"]].abs(), Y), FRAME[["a"]].abs()), errors.CompileError, "func"),
@@ -130,7 +132,7 @@ def test_what_a_bundle_holds(out):
         "a": ("float64", True),
         "b": ("int64", True),
         "c": ("string", True),
-        "when": ("any", False),
+        "when": ("int64", False),
     }
     report = bundle.json("report.json")
     assert {(f["engine"], f["rows"]) for f in report["findings"]} >= {

@@ -207,13 +207,6 @@ def test_what_is_no_table(X, said):
         read_rows(X, SCHEMA)
 
 
-def test_sparse_rows_are_refused():
-    from scipy import sparse as scipy_sparse
-
-    with pytest.raises(InputError, match=r"sparse rows(.|\n)*toarray"):
-        read_rows(scipy_sparse.csr_matrix(np.eye(5)), SCHEMA)
-
-
 # --- the matrix
 @pytest.mark.parametrize(
     "X",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.runtimes.kernels import forest
 from edgeml.runtimes.kernels.registry import ENCODERS, load_all
@@ -19,6 +20,7 @@ from tests.kernel_tools import (
     random_trees,
     same_bits,
 )
+from tests.loops import LOOPS, SOLVES
 
 NUMBERS = (*FLOATS, "int64")
 
@@ -96,6 +98,8 @@ for _d in FLOATS:
     case("Pow", [_d, _d], [4, 1], lambda b, x, y: [b.op("Pow", x, y), b.op("Pow", b.abs(x), b.op("Round", y))])
     case("Fmod", [_d, _d], [4, 4], lambda b, x, y: b.op("Fmod", x, y))
     case("Fmod", [_d], [4], lambda b, x, d=_d: b.op("Fmod", x, b.constant(row_of(d, 4, 7))))
+    case("Mod", [_d, _d], [4, 4], lambda b, x, y: b.mod(x, y))
+    case("Mod", [_d], [4], lambda b, x: [b.mod(x, 0.7), b.mod(x, -3.0), b.mod(x, 0.0)])
     for _order in (0.0, -0.5, 1.0, 2.7):
         case("BesselK", [_d], [4], lambda b, x, order=_order: b.op("BesselK", x, order=order))
     for _width in (1, 2, 7):
@@ -186,7 +190,49 @@ case(
     [1],
     lambda b, x: b.op("Interp", x, xs=np.array([-np.inf, 0.0, np.inf]), ys=np.array([1.0, 2.0, 3.0])),
 )
+for _d in FLOATS:
+    for _metric in (*METRICS, MAHALANOBIS):
+        _weights = cells("float64", 3, 3, 4) if _metric == MAHALANOBIS else cells("float64", 1, 3, 4)[:, 0]
+        case(
+            "Distances",
+            [_d],
+            [3],
+            lambda b, x, m=_metric, d=_d, w=_weights: b.distances(x, cells(d, 3, 5, 11), m, p=3.0, weights=w),
+        )
+    case("Distances", [_d], [2], lambda b, x, d=_d: b.distances(x, cells(d, 2, 4, 3), "minkowski", p=1.5))
+    for _k in (1, 3, 9):
+        case("TopK", [_d], [9], lambda b, x, k=_k: b.top_k(x, k))
+for _k in (1, 2, 3, 6, 9):
+    case("HeapK", ["float64"], [9], lambda b, x, k=_k: b.heap_k(x, k))
+    case("HeapK", ["int64"], [30], lambda b, x, k=_k: b.heap_k(b.clip(x, 0, 4).cast("float64"), k))
+for _leaves in (1, 2, 8):
+    _starts = np.sort(np.random.default_rng(_leaves).integers(0, 20, _leaves + 1))
+    _starts[0], _starts[-1] = 0, 20
+    case(
+        "VisitOrder",
+        ["float64"],
+        [2 * _leaves - 1],
+        lambda b, x, s=_starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+    )
+for _d in (*NUMBERS, "bool"):
+    case("TakeAlong", [_d, "float64"], [6, 6], lambda b, x, y: b.take_along(x, b.top_k(y, 4)))
+    case("TakeAlong", ["float64"], [6], lambda b, y, d=_d: b.take_along(b.constant(row_of(d, 6, 1)), b.top_k(y, 4)))
+for _d in NUMBERS:
+    for _size in (1, 3, 12):
+        case("SumGroups", [_d], [12], lambda b, x, size=_size: b.op("SumGroups", x, size=size))
+for _classes in (2, 3, 5):
+    case(
+        "CouplePairs",
+        ["float64"],
+        [_classes * (_classes - 1) // 2],
+        lambda b, x, k=_classes: b.op("CouplePairs", b.sigmoid(x), classes=k),
+    )
 case("CheckFinite", ["int64"], [4], lambda b, x: b.check_finite(b.op("Cast", x, to="float64"), "step"))
+for _dtypes, _widths, _build in LOOPS:
+    case("Loop", _dtypes, _widths, _build)
+for _build in SOLVES:
+    case("Solve", ["float64"], [3], _build)
+case("Solve", ["float64"], [4], lambda b, x: b.solve(x, x.select([0, 3])))  # of any cells, most not positive definite
 case("Require", ["float64", "int64"], [2, 3], lambda b, x, y: b.require(x, b.op("Equal", y, y), "always"))
 
 

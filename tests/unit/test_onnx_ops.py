@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from edgeml.ir import Builder, interpreter
+from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_raw import NATIVE_ONLY
 from edgeml.targets.onnx import lower
 from edgeml.targets.onnx_graph import CHECKS, LOWERINGS
+from tests.loops import LOOPS, SOLVES
 from tests.onnx_oracle import ABOUT, INF, NAN, TREE, assert_equal, run
 
 FLOATS = np.array([0.0, -0.0, 1.5, -2.5, NAN, INF, -INF, 5e-324, 1e308, -1e308, 1e-3, 3.0, 3.0000000000000004])
@@ -70,6 +72,12 @@ def attributes(op, columns, rtol=0.0, **attrs):
 
 F4 = FLOATS[np.abs(FLOATS) != 1e308].astype(np.float32)
 BOOLS = np.array([True, False])
+POINTS = rows_of(np.array([0.0, 1.0, -0.5, 3.0, NAN]), 20, 9, seed=2)
+VARIANCES = rows_of(np.array([0.5, 1.0, 2.0, 0.25]), 20, 20, seed=3)
+LOOP_CELLS = {
+    "float64": np.array([0.3, 2.0, 17.5, 1e6]), "float32": np.array([0.1, -2.0, 3.5], np.float32),
+    "int64": np.array([-7, 0, 2, 11, 40]), "bool": BOOLS,
+}  # fmt: skip
 ARITHMETIC = np.array([0.1, -0.2, 3.7, 1e10, -1e-10, 1e300])
 
 CASES = {
@@ -141,6 +149,7 @@ CASES = {
             (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
         )
     ],
+    "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
     "BesselK": [
         attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
         for order in (0.0, 0.5, -1.0, 2.7)
@@ -237,9 +246,92 @@ CASES = {
             (np.cumsum(np.random.default_rng(0).random(37)) - 5, np.random.default_rng(1).random(37)),
         ]
     ],
+    "Loop": [
+        Case(
+            {f"x{i}": rows_of(LOOP_CELLS[d], w, seed=i) for i, (d, w) in enumerate(zip(dtypes, widths, strict=True))},
+            build,
+            1e-6 if "float32" in dtypes else 1e-12,
+            id=f"Loop-{build.__name__}",
+        )
+        for dtypes, widths, build in LOOPS
+    ],
+    "Solve": [
+        Case({"x": np.random.default_rng(0).normal(size=(50, 3))}, build, 1e-12, id=f"Solve-{at}")
+        for at, build in enumerate(SOLVES)
+    ]
+    + [
+        Case(
+            {"x": np.array([[1.0, 2.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0], [2.0, 0.5, 0.5, 1.0]])},
+            lambda b, x: b.is_nan(b.solve(x, x.select([0, 1]))),
+            id="Solve-not-definite",
+        )
+    ],
+    "SumGroups": [
+        attributes("SumGroups", {"x": rows_of(cells, 12)}, size=size)
+        for cells in (ARITHMETIC, F4[np.isfinite(F4)], np.array([1, -7, 2**40]))
+        for size in (1, 4, 12)
+    ],
+    "CouplePairs": [
+        attributes(
+            "CouplePairs", {"x": rows_of(np.array([1e-7, 0.1, 0.5, 0.83, 1 - 1e-7]), k * (k - 1) // 2)}, 1e-9, classes=k
+        )
+        for k in (2, 3, 6)
+    ],
     "CheckFinite": [
         attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
         attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
+    ],
+    "Distances": [
+        Case(
+            {"x": rows_of(FLOATS if dtype == "float64" else F4, width)},
+            lambda b, x, m=metric, w=width: b.distances(
+                x, POINTS[:, :w], m, p=2.5, weights=VARIANCES[:w, :w] if m == MAHALANOBIS else VARIANCES[0, :w]
+            ),
+            1e-6 if metric in ("minkowski", MAHALANOBIS) else 0.0,
+            id=f"Distances-{metric}-{dtype}-{width}",
+        )
+        for metric in (*METRICS, MAHALANOBIS)
+        for dtype in ("float64", "float32")
+        for width in (2, 20)
+    ],
+    "TopK": [
+        Case({"x": rows_of(values, 40)}, lambda b, x, k=k: b.top_k(x, k), id=f"TopK-{values.dtype}-{k}")
+        for values in (FLOATS[FLOATS != INF], F4[F4 != INF])
+        for k in (1, 7, 40)
+    ],
+    "HeapK": [
+        Case({"x": rows_of(values, width)}, lambda b, x, k=k: b.heap_k(x, k), id=f"HeapK-{len(values)}-{width}-{k}")
+        for values in (np.array([0.0, 1.0, 2.0, 5.0, INF]), np.arange(50) * 0.1)
+        for width in (9, 40, 700)
+        for k in (1, 2, 5, 9)
+    ],
+    "VisitOrder": [
+        Case(
+            {"x": rows_of(np.array([0.0, 1.0, 2.0, INF]), 2 * leaves - 1)},
+            lambda b, x, s=starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+            id=f"VisitOrder-{leaves}",
+        )
+        for leaves, starts in ((1, np.array([0, 20])), (2, np.array([0, 7, 20])), (4, np.array([0, 3, 3, 11, 20])))
+    ],
+    "TakeAlong": [
+        *(
+            Case(
+                {"x": rows_of(values, 5), "y": rows_of(ARITHMETIC, 5)},
+                lambda b, x, y: b.take_along(x, b.top_k(y, 3)),
+                id=f"TakeAlong-{values.dtype}",
+            )
+            for values in (FLOATS, F4, INTS, BOOLS)
+        ),
+        Case(
+            {"y": rows_of(ARITHMETIC, 5)},
+            lambda b, y: b.take_along(b.constant([1.5, 2.5, -0.0, NAN, 7.0]), b.top_k(y, 3)),
+            id="TakeAlong-one-row",
+        ),
+        Case(
+            {"x": rows_of(INTS, 5)},
+            lambda b, x: b.take_along(x, b.top_k(b.constant([3.0, 1.0, 2.0, 0.0, 9.0]), 3)),
+            id="TakeAlong-one-row-of-positions",
+        ),
     ],
     "Require": [
         Case(

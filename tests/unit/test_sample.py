@@ -214,12 +214,19 @@ def test_compile_passes_on_no_warning_of_its_own_awkward_rows(tmp_path):
 @pytest.mark.parametrize("labels", [["a", "when"], [0, 1]])
 @pytest.mark.parametrize("encoder", [OrdinalEncoder(), "passthrough"])
 def test_dates_are_refused_by_their_name_and_dtype(encoder, labels, tmp_path):
-    X = frame(a="float64").assign(when=pd.date_range("2020-01-01", periods=ROWS))
+    X = frame(a="float64").assign(when=pd.date_range("2020-01-01", periods=ROWS, tz="UTC"))
     X.columns = labels
     parts = ColumnTransformer([("d", encoder, [1])]).fit(X)
     with pytest.raises((SampleError, UnsupportedParameterError), match="datetime64") as caught:
         edgeml.compile(parts, X, output=tmp_path / "m.edgeml")
     assert f"'{labels[1]}'" in caught.value.cause
+
+
+def test_dates_are_not_returned_as_they_came(tmp_path):
+    X = frame(a="float64").assign(when=pd.date_range("2020-01-01", periods=ROWS))
+    parts = ColumnTransformer([("d", "passthrough", ["when"])]).fit(X)
+    with pytest.raises(SampleError, match="transform returns datetime64"):
+        edgeml.compile(parts, X, output=tmp_path / "m.edgeml")
 
 
 def test_sparse_columns_and_integers_beyond_int64_are_refused():

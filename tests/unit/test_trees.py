@@ -22,7 +22,7 @@ from sklearn.tree import (
 )
 
 from edgeml.converters import to_program
-from edgeml.errors import NonFiniteError, UnsupportedParameterError
+from edgeml.errors import NonFiniteError
 from edgeml.ir import interpreter
 from edgeml.parity.leaves import leaf_program, sklearn_leaves
 from tests.oracle import assert_same, columns_of, schema_of
@@ -198,12 +198,13 @@ def test_several_outputs_of_a_classifier(estimator, strings):
     y = np.array(["a", "bb", "c", "d"])[y] if strings else y
     est = small(estimator, max_depth=5).fit(X, y)
     want = est.predict(X)
-    program = to_program(est, schema_of(X), {"predict": ("matrix", want.dtype.str)})
-    got = interpreter.run(program, columns_of(X, schema_of(X)))["predict"]
-    assert got.dtype == want.dtype
-    np.testing.assert_array_equal(got, want)
-    with pytest.raises(UnsupportedParameterError, match=r"predict_proba of .* list"):
-        to_program(est, schema_of(X), {"predict": ("matrix", "i8"), "predict_proba": ("matrix", "f8")})
+    returns = {"predict": ("matrix", want.dtype.str), "predict_proba": ("list", "<f8")}
+    program = to_program(est, schema_of(X), returns)
+    got = interpreter.run(program, columns_of(X, schema_of(X)))
+    assert got["predict"].dtype == want.dtype
+    np.testing.assert_array_equal(got["predict"], want)
+    np.testing.assert_array_equal(got["predict_proba"], np.concatenate(est.predict_proba(X), axis=1))
+    assert [program.type_of(v).width for v in program.outputs["predict_proba"].values] == [2, 4]
 
 
 def test_ties_go_to_the_first_class():

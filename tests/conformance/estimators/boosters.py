@@ -80,7 +80,9 @@ def categories() -> Any:
 def table() -> Any:
     """Numbers and strings as a pipeline gets them, some missing; two classes."""
     rng = np.random.default_rng(10)
-    X = pd.DataFrame({"a": rng.normal(size=150), "b": rng.normal(size=150) * 100, "s": rng.choice(["x", "y", "z"], 150)})
+    X = pd.DataFrame(
+        {"a": rng.normal(size=150), "b": rng.normal(size=150) * 100, "s": rng.choice(["x", "y", "z"], 150)}
+    )
     X.loc[rng.random(150) < 0.1, "a"] = np.nan
     return X, (X["b"] + 50 * (X["s"] == "x") > 0).astype(int)
 
@@ -127,7 +129,10 @@ XGB = (
     _xgb(XGBRegressor, number, base_score=3.5),
     _xgb(XGBRegressor, number, num_parallel_tree=3, subsample=0.5),
     _xgb(XGBRegressor, two_numbers),
-    *(_xgb(XGBRegressor, counts, objective=o) for o in ("count:poisson", "reg:gamma", "reg:tweedie", "reg:absoluteerror")),
+    *(
+        _xgb(XGBRegressor, counts, objective=o)
+        for o in ("count:poisson", "reg:gamma", "reg:tweedie", "reg:absoluteerror")
+    ),
     *(_xgb(XGBRegressor, counts, objective=o) for o in ("reg:pseudohubererror", "reg:squaredlogerror")),
     _xgb(XGBRegressor, number, objective="reg:quantileerror", quantile_alpha=0.7),
     _xgb(XGBRegressor, two, objective="reg:logistic"),

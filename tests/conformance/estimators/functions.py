@@ -79,7 +79,9 @@ def products(X):
 
 def special_functions(X):
     parts = [np.sin(X), np.cos(X), np.tanh(X), np.sinh(X / 9), np.cosh(X / 9), np.arcsinh(X), np.expm1(-X), np.cbrt(X)]
-    return np.hstack([*parts, np.power(np.abs(X), 1.5), special.expit(X), special.erf(X), special.xlogy(X, np.abs(X) + 1)])
+    return np.hstack(
+        [*parts, np.power(np.abs(X), 1.5), special.expit(X), special.erf(X), special.xlogy(X, np.abs(X) + 1)]
+    )
 
 
 def roundings(X):

@@ -35,10 +35,17 @@ class Variant:
     def fit(self) -> tuple[Any, Any]:
         """The fitted estimator, and raw rows to ask it about."""
         X, y = self.data()
-        model = clone(self.estimator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # short fits do not converge; answers are compared, not quality
+            model = clone(self.estimator)
             return (model.fit(X) if y is None else model.fit(X, y)), X
+
+
+def deprecated(estimator: type, **parameters: Any) -> Any:
+    """An estimator of a class whose use scikit-learn warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return estimator(**parameters)
 
 
 def variant(

@@ -1,0 +1,84 @@
+"""Gaussian mixtures of every covariance type and prior."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+
+from tests.conformance.estimators.data import float32, iris, one_column, scaled
+from tests.conformance.estimators.table import variant
+
+
+def rows():
+    """Rows without a target."""
+    return iris()[0], None
+
+
+def one():
+    """One column, no target."""
+    return one_column()[0], None
+
+
+def single():
+    """Rows in float32, no target."""
+    return float32()[0], None
+
+
+def whole():
+    """Whole numbers, which scikit-learn's arithmetic cuts distances to."""
+    return np.rint(10 * iris()[0]).astype(np.int64), None
+
+
+def far():
+    """Columns of very different sizes."""
+    return scaled()[0], None
+
+
+def _mixture(**parameters):
+    return GaussianMixture(random_state=0, **parameters)
+
+
+def _bayesian(**parameters):
+    return BayesianGaussianMixture(random_state=0, **parameters)
+
+
+# What is left of scikit-learn's own terms of float32, in rows that lie close to the means, has three digits.
+_FEW_DIGITS = 2e-3
+# Squared distances are what is left of terms a thousand times larger.
+_CANCELS = "tflite engine, "
+_WHOLE = "what follows the model needs its answers in float64"
+
+VARIANTS = (
+    variant(GaussianMixture(), rows),
+    variant(_mixture(n_components=3), rows),
+    *(
+        variant(_mixture(n_components=3, covariance_type=t), rows, tflite=_CANCELS)
+        for t in ("tied", "diag", "spherical")
+    ),
+    variant(_mixture(n_components=2), single),
+    variant(_mixture(n_components=2, covariance_type="tied"), single),
+    variant(_mixture(n_components=2, covariance_type="diag"), single, bound=_FEW_DIGITS),
+    variant(_mixture(n_components=2, covariance_type="spherical"), single, bound=_FEW_DIGITS),
+    variant(_mixture(n_components=2, reg_covar=0.01), one),
+    variant(_mixture(n_components=2, covariance_type="diag"), far),
+    variant(_mixture(n_components=3, covariance_type="tied"), whole, tflite=_WHOLE),
+    variant(_mixture(n_components=3), whole, tflite=_WHOLE),
+    variant(_mixture(n_components=3, init_params="random", max_iter=5), rows),
+    variant(_mixture(n_components=2, weights_init=[0.3, 0.7], n_init=2), rows),
+    variant(BayesianGaussianMixture(), rows),
+    variant(_bayesian(n_components=3), rows),
+    *(
+        variant(_bayesian(n_components=3, covariance_type=t), rows, tflite=_CANCELS)
+        for t in ("tied", "diag", "spherical")
+    ),
+    variant(_bayesian(n_components=3, weight_concentration_prior_type="dirichlet_distribution"), rows),
+    variant(
+        _bayesian(n_components=3, covariance_type="diag", weight_concentration_prior_type="dirichlet_distribution"),
+        rows,
+        tflite=_CANCELS,
+    ),
+    variant(_bayesian(n_components=4, weight_concentration_prior=0.01), rows),
+    variant(_bayesian(n_components=2, mean_precision_prior=0.1, mean_prior=[5.0, 3.0, 4.0, 1.0]), rows),
+    variant(_bayesian(n_components=2, degrees_of_freedom_prior=9, covariance_type="tied"), single, tflite=_CANCELS),
+    variant(_bayesian(n_components=2), one),
+)

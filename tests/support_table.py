@@ -1,0 +1,134 @@
+"""What is supported, as a table: every estimator that scikit-learn lists, its methods, and which engine can do it.
+
+Made of three things that cannot drift from the code: scikit-learn's own list of estimators, the converters' registry
+(notes, refusals), and the variants of the conformance test (which engine skips which variant, and why).
+``tests/docs.py`` writes it to docs/estimators.md, and the totals to the README.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from edgeml.converters import CONVERTERS
+from edgeml.converters.registry import REFUSED
+from edgeml.parity.truth import METHODS
+from tests.conformance.estimators import Variant, variants
+
+ENGINES = ("native", "onnx", "tflite")
+
+
+@cache
+def listed() -> dict[str, Any]:
+    """Every estimator class that scikit-learn lists, by name; experimental ones too."""
+    from sklearn.experimental import (  # they enter the list by being imported
+        enable_halving_search_cv,  # noqa: F401  # imported for what it does
+        enable_iterative_imputer,  # noqa: F401  # imported for what it does
+    )
+
+    # A composition that scikit-learn's list leaves out: its constructor has arguments without default.
+    from sklearn.pipeline import FeatureUnion, Pipeline
+    from sklearn.utils.discovery import all_estimators
+
+    return dict(all_estimators()) | {"Pipeline": Pipeline, "FeatureUnion": FeatureUnion}
+
+
+def methods_of(cls: Any) -> tuple[str, ...]:
+    """Its methods for new rows; of a composition those that its parts may bring."""
+    if cls.__name__ == "FrozenEstimator":
+        return METHODS
+    return tuple(m for m in METHODS if hasattr(cls, m))
+
+
+def eligible() -> dict[str, Any]:
+    """The estimators with a method for new rows which are not refused by name."""
+    return {n: c for n, c in listed().items() if methods_of(c) and f"sklearn.{n}" not in REFUSED}
+
+
+def shown() -> Mapping[str, list[Variant]]:
+    """Variants by the class they show."""
+    found: dict[str, list[Variant]] = defaultdict(list)
+    for variant in variants():
+        found[variant.of].append(variant)
+    return found
+
+
+def cell(of: Iterable[Variant], engine: str) -> str:
+    """What an engine can do with these variants, and the reasons for what it cannot."""
+    of = list(of)
+    skipped = [v for v in of if engine in v.skip]
+    reasons = "; ".join(sorted({v.skip[engine] for v in skipped}))
+    if not skipped:
+        return "yes" if of else "not shown"
+    return f"no: {reasons}" if len(skipped) == len(of) else f"{len(of) - len(skipped)} of {len(of)} variants: {reasons}"
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of ``eligible`` estimators, how many have a variant that the engine runs, and all of whose variants it runs."""
+
+    engine: str
+    eligible: int
+    some: int
+    every: int
+
+
+def totals() -> list[Total]:
+    """One an engine."""
+    names, by_name, result = eligible(), shown(), []
+    for engine in ENGINES:
+        runs = {n: [engine not in v.skip for v in by_name.get(n, ())] for n in names}
+        some, every = (sum(bool(r) and f(r) for r in runs.values()) for f in (any, all))
+        result.append(Total(engine, len(names), some, every))
+    return result
+
+
+def summary() -> str:
+    """The totals as a table, for the README."""
+    rows = [
+        f"| {t.engine} | {t.some} of {t.eligible} ({100 * t.some / t.eligible:.0f} %) | {t.every} |" for t in totals()
+    ]
+    head = ["| engine | estimators with a method for new rows | with every variant tried |", "|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def full() -> str:
+    """Every estimator, by module."""
+    by_name, modules = shown(), defaultdict(list)
+    for name, cls in eligible().items():
+        modules[".".join(cls.__module__.split(".")[:2])].append(name)
+    for key in CONVERTERS:
+        library, _, name = key.partition(".")
+        if library != "sklearn":
+            modules[library].append(name)
+    lines: list[str] = []
+    for module, names in sorted(modules.items()):
+        lines += ["", f"### {module}", "", "| estimator | methods | variants | native | onnx | tflite | note |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        for name in sorted(names):
+            key = f"{module.partition('.')[0]}.{name}"
+            cls, of = listed().get(name), by_name.get(name, [])
+            methods = ", ".join(methods_of(cls)) if cls is not None and module.startswith("sklearn") else ""
+            note = CONVERTERS[key].note if key in CONVERTERS else ""
+            cells = " | ".join(_plain(cell(of, e)) for e in ENGINES)
+            lines.append(f"| {name} | {methods} | {len(of)} | {cells} | {_plain(note)} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def left_out() -> str:
+    """What is not compiled, and why."""
+    rows = {
+        n: "no method for new rows: it answers about the rows it was fitted on"
+        for n, c in listed().items()
+        if not methods_of(c)
+    }
+    rows |= {key.partition(".")[2]: reason for key, (reason, _) in REFUSED.items()}
+    head = ["| estimator | why it is not compiled |", "|---|---|"]
+    return "\n".join([*head, *(f"| {n} | {_plain(r)} |" for n, r in sorted(rows.items()))]) + "\n"
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
