@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from imblearn.ensemble import BalancedRandomForestClassifier
+from imblearn.ensemble import (
+    BalancedBaggingClassifier,
+    BalancedRandomForestClassifier,
+    EasyEnsembleClassifier,
+    RUSBoostClassifier,
+)
 from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.pipeline import make_pipeline
 from imblearn.under_sampling import RandomUnderSampler
@@ -23,4 +28,7 @@ VARIANTS = (
     variant(make_pipeline(StandardScaler(), RandomOverSampler(), MinMaxScaler()), iris, of="imblearn.Pipeline"),
     variant(BalancedRandomForestClassifier(n_estimators=7, max_depth=4, random_state=0), iris_names),
     variant(BalancedRandomForestClassifier(n_estimators=7, class_weight="balanced", replacement=False), missing),
+    variant(BalancedBaggingClassifier(n_estimators=4, random_state=0), iris_names),
+    variant(EasyEnsembleClassifier(n_estimators=2, random_state=0), two_names),
+    variant(RUSBoostClassifier(n_estimators=5, random_state=0), iris),
 )  # fmt: skip
