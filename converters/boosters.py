@@ -51,7 +51,7 @@ def forest_of(x: Value, trees: Sequence[Tree], lowest: float = 0.0) -> tuple[Val
         place[order] = np.arange(len(order))
         feature, threshold = tree.feature.astype(np.int64), tree.threshold.astype(np.float64)
         category_set = np.full(len(tree.left), -1, dtype=np.int64)
-        bits = []
+        bits: list[Array] = []
         for node, codes in tree.sets.items():
             if (number, node) in moved:
                 feature[node], threshold[node] = moved[number, node], 0.5

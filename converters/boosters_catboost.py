@@ -1,8 +1,9 @@
 """CatBoost: the trees over numbers of its classifier, regressor and ranker.
 
-In come the estimator, through the JSON file its model writes of itself, and a Block; out go predict and predict_proba in
-the library's arithmetic: cells as float32, above a border or not, leaves added in float64, then scale and bias. A model
-keeps categories as hashes of their texts, which no program computes: such models are refused. CatBoost is not imported.
+In come the estimator, through the JSON file its model writes of itself, and a Block; out go predict and predict_proba
+in the library's arithmetic: cells as float32, above a border or not, leaves added in float64, then scale and bias.
+A model keeps categories as hashes of their texts, which no program computes: such models are refused. CatBoost is not
+imported.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from edgeml.ir.table import Array
 _GROWTH = (
     "iterations", "n_estimators", "num_boost_round", "num_trees", "learning_rate", "eta", "depth", "max_depth",
     "l2_leaf_reg", "reg_lambda", "model_size_reg", "rsm", "colsample_bylevel", "border_count", "max_bin",
-    "feature_border_type", "per_float_feature_quantization", "input_borders", "output_borders", "fold_permutation_block",
+    "feature_border_type", "per_float_feature_quantization", "input_borders", "output_borders",
+    "fold_permutation_block",
     "od_pval", "od_wait", "od_type", "early_stopping_rounds", "nan_mode", "leaf_estimation_iterations",
     "leaf_estimation_method", "leaf_estimation_backtracking", "thread_count", "random_seed", "random_state",
-    "use_best_model", "best_model_min_trees", "verbose", "silent", "logging_level", "metric_period", "ctr_leaf_count_limit",
+    "use_best_model", "best_model_min_trees", "verbose", "silent", "logging_level", "metric_period",
+    "ctr_leaf_count_limit",
     "store_all_simple_ctr", "max_ctr_complexity", "has_time", "allow_const_label", "target_border", "classes_count",
     "class_weights", "auto_class_weights", "class_names", "one_hot_max_size", "random_strength", "name", "train_dir",
     "custom_metric", "custom_loss", "eval_metric", "bagging_temperature", "save_snapshot", "snapshot_file",
@@ -122,9 +125,7 @@ def _raw(c: Conversion, est: Any, X: Block) -> Value:
     for t in trees:
         leaf = t["feature"] < 0
         feature = np.where(leaf, 0, t["feature"])
-        forest.add(
-            leaf, to_column[feature], t["threshold"], t["left"], t["right"], to_left[feature], t["value"][leaf]
-        )
+        forest.add(leaf, to_column[feature], t["threshold"], t["left"], t["right"], to_left[feature], t["value"][leaf])
     total = forest.node(x, np.zeros(k))
     return total * float(scale) + bias if scale != 1 else total + bias
 
@@ -156,7 +157,8 @@ def _oblivious(tree: Mapping[str, Any], k: int) -> dict[str, Array]:
 def _grown(tree: Mapping[str, Any], k: int) -> dict[str, Array]:
     """A tree of any shape, in which nodes hold their children."""
     nodes: list[Mapping[str, Any]] = []
-    left, right = [], []
+    left: list[int] = []
+    right: list[int] = []
     waiting: list[tuple[Mapping[str, Any], int, list[int]]] = [(tree, -1, left)]
     while waiting:
         node, parent, side = waiting.pop()

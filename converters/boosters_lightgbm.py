@@ -1,8 +1,8 @@
 """LightGBM: the trees of its classifier, regressor and ranker, and the links of its objectives.
 
-In come the estimator, through the dump its booster makes of itself, and a Block; out go predict and predict_proba in the
-library's arithmetic: cells compared in float64 with ``<=``, leaves added in float64 iteration by iteration. How a node
-treats missing cells and zeros is its own. LightGBM is not imported.
+In come the estimator, through the dump its booster makes of itself, and a Block; out go predict and predict_proba in
+the library's arithmetic: cells compared in float64 with ``<=``, leaves added in float64 iteration by iteration. How a
+node treats missing cells and zeros is its own. LightGBM is not imported.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def _category_columns(c: Conversion, est: Any, model: _Model, X: Block) -> set[i
 def _tree(c: Conversion, est: Any, info: Any) -> Tree:
     """A tree of the dump, in which nodes hold their children."""
     nodes: list[dict[str, Any]] = []
-    left, right = [], []
+    left: list[int] = []
+    right: list[int] = []
     waiting = [(info["tree_structure"], -1, left)]
     while waiting:
         node, parent, side = waiting.pop()

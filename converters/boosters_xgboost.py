@@ -8,6 +8,7 @@ tree, probabilities as float32. XGBoost is not imported.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ _GROWTH = (
     "early_stopping_rounds", "callbacks", "kwargs",
     # Of the library's own parameters, which the estimators take as they come:
     "rate_drop", "skip_drop", "one_drop", "sample_type", "normalize_type", "quantile_alpha", "tweedie_variance_power",
-    "huber_slope", "refresh_leaf", "process_type", "updater", "lambdarank_pair_method", "lambdarank_num_pair_per_sample",
+    "huber_slope", "refresh_leaf", "process_type", "updater", "lambdarank_pair_method",
+    "lambdarank_num_pair_per_sample",
     "lambdarank_unbiased", "lambdarank_bias_norm", "ndcg_exp_gain", "feature_selector", "top_k", "seed",
     "aft_loss_distribution", "aft_loss_distribution_scale",
 )  # fmt: skip
@@ -189,7 +191,7 @@ def _codes(c: Conversion, est: Any, X: Block, j: int, encoder: Any) -> Value:
             # XGBoost 3.2 itself cuts such names in the wrong places.
             raise c.refuse(est, "enable_categorical", True, "rename the categories to ASCII letters")
         text = bytes(values).decode()
-        keys = [text[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        keys = [text[a:b] for a, b in pairwise(offsets)]
     place, missing = codes_of(c, est, X, j, keys)
     message = f"{c.place(est)} was given a category that was not there in fit, in {X.label(j)}"
     place = c.builder.require(place, (place >= 0) | missing, message, "category")

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from edgeml.converters import function_columns, function_tables  # noqa: F401  # they fill the table of functions
 from edgeml.converters.block import Block, BlockForm
 from edgeml.converters.function_arrays import Refused, Rows, Trace, Traced
-from edgeml.converters.function_source import translatable, translate
+from edgeml.converters.function_cells import translatable, translate
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import Value
@@ -103,6 +104,8 @@ class SparseArgument:
         return dense
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         raise self._trace.refuse(
             f".{name} of a sparse matrix", "make it dense first: X.toarray(), or sparse_output=False in the step before"
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeml.converters.block import Block
 from edgeml.converters.compose import through
-from edgeml.converters.registry import CONVERTERS, Convert, Conversion, Outputs, converter, refuse_estimator
+from edgeml.converters.registry import CONVERTERS, Conversion, Convert, Outputs, converter, refuse_estimator
 from edgeml.converters.trees import _FOREST_GROWTH, tree_classifier
 
 _SAMPLING = ("sampling_strategy", "replacement", "sampler", "n_jobs", "random_state", "verbose", "warm_start")

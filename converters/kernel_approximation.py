@@ -58,7 +58,7 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
 
     parts = [stored(b.sqrt(positive * float(interval)))]
     for j in range(1, est.sample_steps):
-        factor = b.sqrt((twice.cast("float64") / np.cosh(np.pi * j * interval))).cast(positive.dtype)
+        factor = b.sqrt(twice.cast("float64") / np.cosh(np.pi * j * interval)).cast(positive.dtype)
         parts += [stored(factor * b.cos(log * float(j))), stored(factor * b.sin(log * float(j)))]
     return {"transform": Block(*parts, form="sparse" if X.form == "sparse" else "array")}
 

@@ -13,10 +13,19 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
-from tests.conformance.estimators.data import float32, iris, iris_names, missing, number, one_column, two_names, two_numbers
+from tests.conformance.estimators.data import (
+    float32,
+    iris,
+    iris_names,
+    missing,
+    number,
+    one_column,
+    two_names,
+    two_numbers,
+)
 from tests.conformance.estimators.table import Variant, variant
 
 
@@ -209,7 +218,10 @@ CATBOOST = (
     _cat(CatBoostClassifier, iris),
     _cat(CatBoostClassifier, iris_names, loss_function="MultiClassOneVsAll"),
     _cat(CatBoostClassifier, missing, auto_class_weights="Balanced"),
-    replace(variant(piped(CatBoostClassifier(**QUICK)), table, of="CatBoostClassifier"), name="CatBoostClassifier in a Pipeline"),
+    replace(
+        variant(piped(CatBoostClassifier(**QUICK)), table, of="CatBoostClassifier"),
+        name="CatBoostClassifier in a Pipeline",
+    ),
 )
 
 RANKERS = tuple(

@@ -57,7 +57,7 @@ def choices(X):
 
 
 def comparisons(X):
-    return (X > 2) & ~(X[:, :1] == 5.1) | (X < X.mean(axis=1)[:, None])
+    return (X > 2) & ~(X[:, :1] == 5.1) | (X.mean(axis=1)[:, None] > X)
 
 
 def along(X):
@@ -175,7 +175,7 @@ def each_record(X):
 def bucket(x):
     if x < 1:
         return 0.0
-    elif x < 3 and not x == 2.5:
+    elif x < 3 and not x > 2.5:
         y = x * 2
     else:
         y = x + TABLE[1]
