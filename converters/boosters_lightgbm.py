@@ -16,6 +16,7 @@ from edgeml.converters.boosters import Tree, codes_of, forest_of, numbers_of
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import Value
+from edgeml.ir.table import Array
 
 # How a model is grown leaves its mark in the dump alone.
 _GROWTH = (
@@ -183,13 +184,19 @@ def _tree(c: Conversion, est: Any, info: Any) -> Tree:
     threshold = np.array([0.0 if k in sets else float(n.get("threshold", 0.0)) for k, n in enumerate(nodes)])
     return Tree(
         feature=np.array([n.get("split_feature", 0) for n in nodes], dtype=np.int64),
-        threshold=threshold,
+        threshold=_around_zero(threshold),
         left=np.array(left, dtype=np.int64),
         right=np.array(right, dtype=np.int64),
         missing_left=np.array([_missing_left(n, t) for n, t in zip(nodes, threshold, strict=True)], dtype=np.uint8),
         value=np.array([n.get("leaf_value", 0.0) for n in nodes], dtype=np.float64),
         sets=sets,
     )
+
+
+def _around_zero(threshold: Array) -> Array:
+    """Thresholds for rows as they come: LightGBM makes 0 of every cell that it holds for zero, before it compares."""
+    near = np.abs(threshold) <= _ZERO
+    return np.where(near, np.where(threshold >= 0.0, _ZERO, np.nextafter(-_ZERO, -np.inf)), threshold)
 
 
 def _missing_left(node: Any, threshold: float) -> bool:

@@ -114,10 +114,10 @@ def test_predict_uses_the_rounds_up_to_the_best():
     )
     assert xgb.best_iteration + 1 < xgb.get_booster().num_boosted_rounds()
     lgbm = LGBMRegressor(n_estimators=40, verbose=-1, n_jobs=1)
-    lgbm.fit(X, noise, eval_set=[(X[::-1], Y)], callbacks=[lightgbm.early_stopping(2, verbose=False)])
-    assert 0 < lgbm.best_iteration_ < lgbm.booster_.current_iteration()
+    lgbm.fit(X, noise, eval_X=X[::-1], eval_y=Y, callbacks=[lightgbm.early_stopping(2, verbose=False)])
+    assert 0 < lgbm.best_iteration_ < 40
     for model in (xgb, lgbm):
-        assert np.allclose(run(converted(model, X), X)[:, 0], model.predict(X), rtol=1e-6)
+        assert np.allclose(run(converted(model, X), X), model.predict(X), rtol=1e-6)
 
 
 # --- rows at the splits ---------------------------------------------------------------------------------------------
@@ -133,13 +133,13 @@ def test_rows_on_and_beside_the_splits_reach_the_same_leaves():
     xgb = XGBRegressor(n_estimators=10, max_depth=4, n_jobs=1).fit(X, Y)
     splits = [float(s) for s in xgb.get_booster().trees_to_dataframe()["Split"].dropna()]
     rows = at_splits(splits, np.float32)
-    assert np.array_equal(run(converted(xgb, X), rows)[:, 0].astype(np.float32), xgb.predict(rows))
+    assert np.array_equal(run(converted(xgb, X), rows).astype(np.float32), xgb.predict(rows))
     lgbm = LGBMRegressor(n_estimators=10, min_child_samples=3, verbose=-1, n_jobs=1).fit(X, Y)
     rows = at_splits(lgbm.booster_.trees_to_dataframe()["threshold"].dropna().astype(float), np.float64)
-    assert np.array_equal(run(converted(lgbm, X), rows)[:, 0], lgbm.predict(rows))
+    assert np.array_equal(run(converted(lgbm, X), rows), lgbm.predict(rows))
     cat = CatBoostRegressor(iterations=10, depth=4, verbose=0, allow_writing_files=False).fit(X, Y)
     rows = at_splits(np.concatenate(list(cat.get_borders().values())), np.float32)
-    assert np.allclose(run(converted(cat, X), rows)[:, 0], cat.predict(rows), rtol=1e-12)
+    assert np.allclose(run(converted(cat, X), rows), cat.predict(rows), rtol=1e-12)
 
 
 # --- categories -----------------------------------------------------------------------------------------------------
@@ -155,12 +155,12 @@ def test_categories_of_any_number(most):
     lgbm.fit(data, target, categorical_feature=[0])
     made = converted(lgbm, data)
     for given in (rows[rows[:, 0] != 3e9], data):
-        assert np.array_equal(run(made, given)[:, 0], lgbm.predict(given))
+        assert np.array_equal(run(made, given), lgbm.predict(given))
     xgb = XGBRegressor(n_estimators=5, feature_types=["c", "q"], enable_categorical=True, max_cat_to_onehot=1, n_jobs=1)
     xgb.fit(data, target)
     made = converted(xgb, data)
     for given in (rows, data):
-        assert np.array_equal(run(made, given)[:, 0].astype(np.float32), xgb.predict(given))
+        assert np.array_equal(run(made, given).astype(np.float32), xgb.predict(given))
 
 
 def test_an_unknown_category_is_refused_where_the_library_refuses_it():
@@ -173,7 +173,7 @@ def test_an_unknown_category_is_refused_where_the_library_refuses_it():
     with pytest.raises(UnknownCategoryError, match="column 'c'"):
         run(made, other)
     lgbm = LGBMRegressor(**LGBM).fit(rows, Y)  # holds it for missing
-    assert np.array_equal(run(converted(lgbm, rows), other)[:, 0], lgbm.predict(other))
+    assert np.array_equal(run(converted(lgbm, rows), other), lgbm.predict(other))
 
 
 # --- labels, pipelines ----------------------------------------------------------------------------------------------
@@ -181,8 +181,8 @@ def test_an_unknown_category_is_refused_where_the_library_refuses_it():
 def test_labels_are_those_of_fit(labels):
     for model in (LGBMClassifier(**LGBM), CatBoostClassifier(**CAT)):
         fitted = model.fit(X, labels[CLASS])
-        got = run(converted(fitted, X), X)[:, 0]
-        assert np.array_equal(got.astype(str), np.asarray(fitted.predict(X)).astype(str))
+        got = np.ravel(run(converted(fitted, X), X))
+        assert np.array_equal(got.astype(str), np.ravel(fitted.predict(X)).astype(str))
 
 
 def test_samplers_are_left_out():
@@ -196,6 +196,7 @@ def test_no_library_is_imported():
     import subprocess
     import sys
 
-    code = "import sys, edgeml.converters; print([m for m in ('xgboost', 'lightgbm', 'catboost', 'imblearn') if m in sys.modules])"
+    names = "('xgboost', 'lightgbm', 'catboost', 'imblearn')"
+    code = f"import sys, edgeml.converters; print([m for m in {names} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -210,7 +210,7 @@ def test_objects_and_sparse_matrices():
     dense = make_pipeline(OneHotEncoder(), FunctionTransformer(lambda X: X.toarray() * 2)).fit(FRAME[["s"]])
     assert np.array_equal(run(converted(dense, FRAME[["s"]]), FRAME[["s"]]), dense.transform(FRAME[["s"]]))
     with pytest.raises(UnsupportedParameterError, match="float16"):
-        converted(FunctionTransformer(np.exp), X.astype(np.int8))
+        converted(FunctionTransformer(lambda F: np.exp(F)), FRAME[["a"]].astype(np.int8))
 
 
 def test_a_function_without_source_cannot_be_translated():
