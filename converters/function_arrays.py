@@ -389,6 +389,7 @@ _METHODS = {
     name: name
     for name in (
         "sum", "mean", "std", "var", "min", "max", "argmin", "argmax", "prod", "cumsum", "cumprod", "any", "all",
-        "clip", "round", "take", "repeat", "dot",
+        "clip", "round", "take", "repeat",
+        "argsort", "dot",
     )
 }  # fmt: skip

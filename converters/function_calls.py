@@ -38,7 +38,9 @@ def call_function(trace: Trace, function: Any, args: Sequence[Any], kwargs: Mapp
     name = f"{function.__module__}.{function.__name__}"
     known = FUNCTIONS.get(function)
     if known is None:
-        raise trace.refuse(f"{name} is not in the vocabulary", "use functions of the documented vocabulary (README)")
+        raise trace.refuse(
+            f"{name} is not in the vocabulary", "use functions of the documented vocabulary (docs/functions.md)"
+        )
     options = {k: v for k, v in kwargs.items() if v is not np._NoValue}
     try:
         return known(trace, *args, **options)

@@ -54,7 +54,9 @@ def call_math(e: Expressions, frame: Frame, name: str, args: list[Any]) -> Any:
     if name == "log" and len(args) == 2:
         return call_math(e, frame, "log", args[:1]) / call_math(e, frame, "log", args[1:])
     if name not in _MATH:
-        raise e.trace.refuse(f"math.{name} is not in the vocabulary", "use functions of the vocabulary (README)")
+        raise e.trace.refuse(
+            f"math.{name} is not in the vocabulary", "use functions of the vocabulary (docs/functions.md)"
+        )
     ufunc, fine = _MATH[name]
     if not any(isinstance(a, Traced) for a in args):
         return getattr(math, name)(*args)

@@ -45,7 +45,7 @@ class Pandas:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise self.trace.refuse(
             "the cells are read as they are, by a function that is not in the vocabulary",
-            "use functions of the documented vocabulary (README)",
+            "use functions of the documented vocabulary (docs/functions.md)",
         )
 
     def __bool__(self) -> bool:

@@ -101,7 +101,7 @@ class Interpreter:
             raise
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, NameError, ZeroDivisionError) as error:
             cause = f"line {node.lineno} of {frame.source.name}: {type(error).__name__}: {error}"
-            raise self.trace.refuse(cause, "use the documented vocabulary (README)") from None
+            raise self.trace.refuse(cause, "use the documented vocabulary (docs/functions.md)") from None
 
     # --- statements
     def block(self, frame: Frame, statements: Sequence[ast.stmt]) -> Alive:

@@ -106,7 +106,9 @@ def call_ufunc(trace: Trace, ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     shape = broadcast(trace, [o.shape for o in operands])
     name, emit = vocabulary(ufunc)
     if emit is None:
-        raise trace.refuse(f"{name} is not in the vocabulary", "use functions of the documented vocabulary (README)")
+        raise trace.refuse(
+            f"{name} is not in the vocabulary", "use functions of the documented vocabulary (docs/functions.md)"
+        )
     if any(o.promotes == np.dtype(object) for o in operands):
         raise trace.refuse(f"{name} of strings or objects", "encode strings first; turn objects into numbers")
     *dtypes, result = ufunc.resolve_dtypes((*(o.promotes for o in operands), *[None] * ufunc.nout))
