@@ -58,6 +58,9 @@ for _module in (
     "manifold",
     "knn_imputing",
     "boosters_xgboost",
+    "boosters_lightgbm",
+    "boosters_catboost",
+    "imbalanced",
     "text",
 ):
     import_module(f"edgeml.converters.{_module}")

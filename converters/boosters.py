@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from edgeml.converters.block import Block
+from edgeml.converters.registry import Conversion
 from edgeml.converters.trees import Forest
 from edgeml.ir import Value
 from edgeml.ir.table import Array
@@ -48,7 +51,7 @@ def forest_of(x: Value, trees: Sequence[Tree], lowest: float = 0.0) -> tuple[Val
         place[order] = np.arange(len(order))
         feature, threshold = tree.feature.astype(np.int64), tree.threshold.astype(np.float64)
         category_set = np.full(len(tree.left), -1, dtype=np.int64)
-        bits = []
+        bits: list[Array] = []
         for node, codes in tree.sets.items():
             if (number, node) in moved:
                 feature[node], threshold[node] = moved[number, node], 0.5
@@ -68,6 +71,26 @@ def forest_of(x: Value, trees: Sequence[Tree], lowest: float = 0.0) -> tuple[Val
             np.array(bits, dtype=np.uint32).reshape(-1, 8),
         )
     return x, forest
+
+
+def numbers_of(c: Conversion, est: Any, X: Block, j: int) -> Value:
+    """A column of numbers. Raises UnsupportedParameterError for one of strings."""
+    cell = X.column(j)
+    if cell.dtype == "string":
+        raise c.refuse(est, "X", X.label(j), "encode string columns before this step, or make them categories")
+    return cell
+
+
+def codes_of(c: Conversion, est: Any, X: Block, j: int, categories: Any) -> tuple[Value, Value]:
+    """Place of a column's cells among categories, -1 for none of them, int64; and where a cell is missing."""
+    cell, builder = X.column(j), c.builder
+    text = all(isinstance(k, str) for k in categories)
+    if text != (cell.dtype == "string"):
+        raise c.refuse(est, "X", X.label(j), "pass the categories as they were in fit: strings as strings")
+    if text:
+        return builder.lookup(cell, tuple(categories)), builder.is_nan(cell) | builder.is_none(cell)
+    cell = cell.cast("float64") if cell.dtype in ("bool", "float32") else cell
+    return builder.lookup(cell, np.asarray(categories).astype(cell.dtype)), ~(cell == cell)
 
 
 def _in_order(tree: Tree) -> Array:

@@ -8,12 +8,13 @@ tree, probabilities as float32. XGBoost is not imported.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from edgeml.converters.block import Block
-from edgeml.converters.boosters import Tree, forest_of
+from edgeml.converters.boosters import Tree, codes_of, forest_of, numbers_of
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 from edgeml.ir.table import Array
@@ -28,7 +29,8 @@ _GROWTH = (
     "early_stopping_rounds", "callbacks", "kwargs",
     # Of the library's own parameters, which the estimators take as they come:
     "rate_drop", "skip_drop", "one_drop", "sample_type", "normalize_type", "quantile_alpha", "tweedie_variance_power",
-    "huber_slope", "refresh_leaf", "process_type", "updater", "lambdarank_pair_method", "lambdarank_num_pair_per_sample",
+    "huber_slope", "refresh_leaf", "process_type", "updater", "lambdarank_pair_method",
+    "lambdarank_num_pair_per_sample",
     "lambdarank_unbiased", "lambdarank_bias_norm", "ndcg_exp_gain", "feature_selector", "top_k", "seed",
     "aft_loss_distribution", "aft_loss_distribution_scale",
 )  # fmt: skip
@@ -181,34 +183,19 @@ def _cells(c: Conversion, est: Any, X: Block, learner: Any, trees: Any) -> Value
 def _codes(c: Conversion, est: Any, X: Block, j: int, encoder: Any) -> Value:
     """One column; of a category its place among those of fit, NaN where it is missing or was not there."""
     values, offsets = encoder.get("values", []), encoder.get("offsets")
-    part = X.columns([j])
     if not values and not offsets:
-        return part.matrix(c, _Column(est), dtype="float32", check=False)
-    cell = X.column(j)
+        return numbers_of(c, est, X, j).cast("float32")
+    keys: Any = values
     if offsets:
         if min(values, default=0) < 0:
             # XGBoost 3.2 itself cuts such names in the wrong places.
             raise c.refuse(est, "enable_categorical", True, "rename the categories to ASCII letters")
         text = bytes(values).decode()
-        keys: Any = tuple(text[a:b] for a, b in zip(offsets, offsets[1:], strict=False))
-    else:
-        keys = np.asarray(values).astype("float64" if cell.dtype in ("float64", "float32") else cell.dtype)
-    if (cell.dtype == "string") != isinstance(keys, tuple):
-        raise c.refuse(est, "enable_categorical", True, "pass the categories as they were in fit")
-    place = c.builder.lookup(cell if cell.dtype != "float32" else cell.cast("float64"), keys)
-    missing = c.builder.is_nan(cell) if cell.dtype in ("string", "float64", "float32") else ~(cell == cell)
-    if cell.dtype == "string":
-        missing = missing | c.builder.is_none(cell)
+        keys = [text[a:b] for a, b in pairwise(offsets)]
+    place, missing = codes_of(c, est, X, j, keys)
     message = f"{c.place(est)} was given a category that was not there in fit, in {X.label(j)}"
     place = c.builder.require(place, (place >= 0) | missing, message, "category")
     return c.builder.where(missing, np.float32(np.nan), place.cast("float32"))
-
-
-class _Column:
-    """Stands for the estimator where one column of several is checked."""
-
-    def __init__(self, est: Any) -> None:
-        self.__class__ = type(type(est).__name__, (), {})
 
 
 def _linear(c: Conversion, est: Any, X: Block, weights: Any, base: Array) -> Value:

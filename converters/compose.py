@@ -7,7 +7,7 @@ them in, since the container decides dtypes and names for the steps behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,13 @@ def _drops(step: Any) -> bool:
 @converter("sklearn.Pipeline", honours=("steps",), ignores=("memory", "verbose", "transform_input"))
 def pipeline(c: Conversion, est: Any, X: Block) -> Outputs:
     """The methods of the last step, fed with what the steps before it make of X."""
-    *steps, (last_name, last) = est.steps
-    for name, step in steps:
+    return through(c, est.steps, X)
+
+
+def through(c: Conversion, steps: Sequence[tuple[str, Any]], X: Block) -> Outputs:
+    """What the last of some steps gives for what the others make of X."""
+    *before, (last_name, last) = steps
+    for name, step in before:
         X = _transformed(c, step, X, name)
     if _passes(last):
         return {"transform": X}

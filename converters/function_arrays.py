@@ -226,15 +226,15 @@ class Traced:
     __or__, __ror__ = _binary(np.bitwise_or), _reflected(np.bitwise_or)
     __xor__, __rxor__ = _binary(np.bitwise_xor), _reflected(np.bitwise_xor)
     __lt__, __le__, __gt__, __ge__ = map(_binary, (np.less, np.less_equal, np.greater, np.greater_equal))
-    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)  # type: ignore[assignment]  # elementwise, as arrays do
+    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)  # elementwise, as arrays do
     __neg__, __abs__, __invert__, __pos__ = map(_unary, (np.negative, np.absolute, np.invert, np.positive))
     __hash__ = None  # type: ignore[assignment]  # as arrays
 
     def __matmul__(self, other: Any) -> Any:
-        return np.matmul(self, other)  # type: ignore[call-overload]  # comes back through __array_ufunc__
+        return np.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return np.matmul(other, self)  # type: ignore[call-overload]  # likewise
+        return np.matmul(other, self)
 
     # --- cells by position
     def __getitem__(self, key: Any) -> Traced:
@@ -289,7 +289,7 @@ class Traced:
                 raise IndexError(f"column {item} of an array with {width}")
             return int(item) % width
         places = np.asarray(item)
-        if places.ndim != 1 or places.dtype.kind not in "iub" and places.size:
+        if places.ndim != 1 or (places.dtype.kind not in "iub" and places.size):
             raise self.trace.refuse(f"an index {item!r}", "pick columns by position, slice, list or mask")
         found: list[int] = np.arange(self.value.width)[places if places.size else places.astype(int)].tolist()
         return found
@@ -389,6 +389,7 @@ _METHODS = {
     name: name
     for name in (
         "sum", "mean", "std", "var", "min", "max", "argmin", "argmax", "prod", "cumsum", "cumprod", "any", "all",
-        "clip", "round", "take", "repeat", "dot",
+        "clip", "round", "take", "repeat",
+        "argsort", "dot",
     )
 }  # fmt: skip

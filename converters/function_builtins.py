@@ -14,10 +14,11 @@ import numpy as np
 
 from edgeml.converters.function_arrays import Rows, Traced
 from edgeml.converters.function_calls import FUNCTIONS, call_function
+from edgeml.converters.function_math import to_int
+from edgeml.converters.function_state import AllRows, Frame, RowIndex, arrays_in, both, either
 
 if TYPE_CHECKING:
     from edgeml.converters.function_expressions import Expressions
-    from edgeml.converters.function_source import Frame
 
 TABLE: dict[Any, Callable[..., Any]] = {}
 
@@ -39,9 +40,6 @@ def _len(e: Expressions, frame: Frame, x: Any) -> Any:
 
 @_stands_for(range)
 def _range(e: Expressions, frame: Frame, *ends: Any) -> Any:
-    from edgeml.converters.function_expressions import AllRows
-    from edgeml.converters.function_source import RowIndex
-
     if isinstance(ends[-1] if len(ends) < 3 else None, Rows) and ends[:-1] in ((), (0,)):
         return AllRows(RowIndex(e.trace))
     raise e.trace.refuse("a range whose ends depend on cells or rows", "use a range of constants, or of all rows")
@@ -49,17 +47,12 @@ def _range(e: Expressions, frame: Frame, *ends: Any) -> Any:
 
 @_stands_for(enumerate)
 def _enumerate(e: Expressions, frame: Frame, items: Any, start: int = 0) -> Any:
-    from edgeml.converters.function_expressions import AllRows
-    from edgeml.converters.function_source import RowIndex
-
     row = e.rows_of(items)
     return enumerate(items, start) if row is None else AllRows((RowIndex(e.trace), row))
 
 
 @_stands_for(zip)
 def _zip(e: Expressions, frame: Frame, *items: Any, strict: bool = False) -> Any:
-    from edgeml.converters.function_expressions import AllRows
-
     rows = [e.rows_of(x) for x in items]
     if all(r is None for r in rows):
         return list(zip(*items, strict=strict))
@@ -70,8 +63,6 @@ def _zip(e: Expressions, frame: Frame, *items: Any, strict: bool = False) -> Any
 
 @_stands_for(map)
 def _map(e: Expressions, frame: Frame, function: Any, *items: Any) -> Any:
-    from edgeml.converters.function_expressions import AllRows
-
     rows = [e.rows_of(x) for x in items]
     if all(r is None for r in rows):
         return [e.call(frame, function, list(xs), {}) for xs in zip(*items, strict=False)]
@@ -82,8 +73,6 @@ def _map(e: Expressions, frame: Frame, function: Any, *items: Any) -> Any:
 
 @_stands_for(list, tuple)
 def _list(e: Expressions, frame: Frame, items: Any) -> Any:
-    from edgeml.converters.function_expressions import AllRows
-
     return e.gathered(items.item) if isinstance(items, AllRows) else items if e.rows_of(items) else list(items)
 
 
@@ -109,7 +98,7 @@ def _float(e: Expressions, frame: Frame, x: Any) -> Any:
 @_stands_for(int)
 def _int(e: Expressions, frame: Frame, x: Any) -> Any:
     cell = _cell(e, x)
-    return e.to_int(frame, np.trunc(cell) if cell.dtype.kind == "f" else cell)
+    return to_int(e, frame, np.trunc(cell) if cell.dtype.kind == "f" else cell)
 
 
 @_stands_for(bool)
@@ -130,7 +119,7 @@ def _round(e: Expressions, frame: Frame, x: Any, digits: Any = None) -> Any:
     if digits is not None:
         raise e.trace.refuse("round(x, digits) of Python, which rounds decimals exactly", "use numpy.round(x, digits)")
     cell = _cell(e, x)
-    return e.to_int(frame, np.rint(cell))
+    return to_int(e, frame, np.rint(cell))
 
 
 @_stands_for(pow)
@@ -175,8 +164,6 @@ def _sum(e: Expressions, frame: Frame, items: Any, start: Any = 0) -> Any:
 
 @_stands_for(any)
 def _any(e: Expressions, frame: Frame, items: Any) -> Any:
-    from edgeml.converters.function_source import either
-
     found: Any = False
     for item in items:
         found = either(found, e.truth(item))
@@ -185,8 +172,6 @@ def _any(e: Expressions, frame: Frame, items: Any) -> Any:
 
 @_stands_for(all)
 def _all(e: Expressions, frame: Frame, items: Any) -> Any:
-    from edgeml.converters.function_source import both
-
     found: Any = True
     for item in items:
         found = both(found, e.truth(item))
@@ -232,12 +217,10 @@ _stands_for(np.full)(_tall(None))
 @_stands_for(np.array, np.asarray, np.asanyarray, np.ascontiguousarray)
 def _array(e: Expressions, frame: Frame, x: Any, dtype: Any = None, copy: Any = None) -> Any:
     """An array of what is one already, of columns, or of the cells of a row."""
-    from edgeml.converters.function_expressions import AllRows, _arrays
-
     if isinstance(x, AllRows):
         x = e.gathered(x.item)
     if isinstance(x, (list, tuple)):
-        x = FUNCTIONS[np.stack](e.trace, [_arrays(item) for item in x])
+        x = FUNCTIONS[np.stack](e.trace, [arrays_in(item) for item in x])
     elif not isinstance(x, Traced):
         x = x.to_numpy()
     return call_function(e.trace, np.asarray, (x,), {"dtype": dtype}).copy()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from edgeml.converters.function_arrays import Trace
 from edgeml.converters.function_ufuncs import Emitter
 from edgeml.ir import Value
@@ -276,10 +274,6 @@ def _whole_quotient(trace: Trace, x: Value, y: Value) -> Value:
     return builder.where(y == 0, 0, quotient)
 
 
-def _clip(trace: Trace, x: Value, low: Value, high: Value) -> Value:
-    return trace.builder.minimum(trace.builder.maximum(x, low), high)
-
-
 def _logit(trace: Trace, x: Value) -> Value:
     """As SciPy: through log1p near 1/2, where x / (1 - x) loses digits."""
     s = 2.0 * (x - 0.5)
@@ -352,7 +346,6 @@ NUMPY: dict[str, Emitter] = {
     "minimum": _op("Minimum", "And"),
     "fmax": _ignoring_nan("maximum"),
     "fmin": _ignoring_nan("minimum"),
-    "clip": _clip,
     "heaviside": _heaviside,
     "fmod": _fmod,
     "remainder": _remainder,

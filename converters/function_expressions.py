@@ -8,7 +8,6 @@ simply called.
 from __future__ import annotations
 
 import ast
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,12 +16,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeml.converters.function_arrays import Rows, Trace, Traced
-from edgeml.converters.function_calls import FUNCTIONS, call_function, traces
+from edgeml.converters.function_calls import FUNCTIONS, call_function
+from edgeml.converters.function_math import call_math
+from edgeml.converters.function_state import (
+    AllRows,
+    Closure,
+    Frame,
+    RowIndex,
+    Unknown,
+    arrays_in,
+    both,
+    either,
+    is_hashable,
+    is_plain,
+    is_single,
+    is_stand_in,
+    marked,
+    negated,
+)
 from edgeml.converters.function_text import Source, is_users, plain_function
-from edgeml.converters.function_ufuncs import call_ufunc, expand
 
 if TYPE_CHECKING:
-    from edgeml.converters.function_source import Frame, Interpreter
+    from edgeml.converters.function_source import Interpreter
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -45,46 +60,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-# math's functions: NumPy's of the same meaning, and where math raises (numpy's answer would be NaN or infinite).
-_MATH: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
-    "sqrt": ("sqrt", lambda x: x >= 0),
-    "exp": ("exp", lambda x: x < 709.782712893384),
-    "expm1": ("expm1", lambda x: x < 709.782712893384),
-    "log": ("log", lambda x: x > 0),
-    "log2": ("log2", lambda x: x > 0),
-    "log10": ("log10", lambda x: x > 0),
-    "log1p": ("log1p", lambda x: x > -1),
-    "sin": ("sin", np.isfinite),
-    "cos": ("cos", np.isfinite),
-    "tan": ("tan", np.isfinite),
-    "tanh": ("tanh", None),
-    "asinh": ("arcsinh", None),
-    "fabs": ("fabs", None),
-    "radians": ("radians", None),
-    "degrees": ("degrees", None),
-    "isnan": ("isnan", None),
-    "isinf": ("isinf", None),
-    "isfinite": ("isfinite", None),
-    "copysign": ("copysign", None),
-    "hypot": ("hypot", None),
-}
-
-
-class AllRows:
-    """What a loop over rows goes through: ``item`` stands for the loop's variable in every row."""
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-
-
-class Closure:
-    """A function defined inside a function. Called by NumPy or pandas, it runs as any call."""
-
-    def __init__(self, run: Callable[..., Any], name: str) -> None:
-        self.run, self.__name__ = run, name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run(args, kwargs, True)
 
 
 class Expressions:
@@ -108,8 +83,6 @@ class Expressions:
         return node.value
 
     def _name(self, frame: Frame, node: ast.Name) -> Any:
-        from edgeml.converters.function_source import Unknown
-
         if node.id not in frame.names and node.id not in frame.source.names:
             raise NameError(f"name {node.id!r} is not defined")
         found = frame.names[node.id] if node.id in frame.names else frame.source.names[node.id]
@@ -177,8 +150,6 @@ class Expressions:
 
     def _boolop(self, frame: Frame, node: ast.BoolOp) -> Any:
         """Later operands count only where the earlier ones leave it open, and only there may they refuse a row."""
-        from edgeml.converters.function_source import both, negated
-
         path, result = frame.path, self.value(frame, node.values[0])
         stop_at_false = isinstance(node.op, ast.And)
         for operand in node.values[1:]:
@@ -193,8 +164,6 @@ class Expressions:
         return result
 
     def _ifexp(self, frame: Frame, node: ast.IfExp) -> Any:
-        from edgeml.converters.function_source import both, negated
-
         condition, path = self.truth(self.value(frame, node.test)), frame.path
         if isinstance(condition, bool):
             return self.value(frame, node.body if condition else node.orelse)
@@ -206,26 +175,26 @@ class Expressions:
         return self.interpreter.merged(condition, yes, no, "a conditional expression")
 
     def _unaryop(self, frame: Frame, node: ast.UnaryOp) -> Any:
-        from edgeml.converters.function_source import is_plain, negated
-
         x = self.value(frame, node.operand)
         if isinstance(node.op, ast.Not):
             return negated(self.truth(x))
         if isinstance(x, Traced) and x.dtype == bool and x.plain:
             x = self._number(x)
-        functions = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert}
-        return _marked(functions[type(node.op)](x), is_plain(x))
+        functions: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+            ast.USub: operator.neg,
+            ast.UAdd: operator.pos,
+            ast.Invert: operator.invert,
+        }
+        return marked(functions[type(node.op)](x), is_plain(x))
 
     def _binop(self, frame: Frame, node: ast.BinOp) -> Any:
         return self.operate(frame, node.op, self.value(frame, node.left), self.value(frame, node.right))
 
     def operate(self, frame: Frame, op: ast.operator, a: Any, b: Any) -> Any:
         """``a op b``. Rows that divide by zero are refused where Python and Numba raise."""
-        from edgeml.converters.function_source import is_plain
-
         if type(op) not in _BINARY:
             raise self.trace.refuse("shifts of bits", "multiply by powers of two")
-        if not (_single(a) and _single(b)) or not (isinstance(a, Traced) or isinstance(b, Traced)):
+        if not (is_single(a) and is_single(b)) or not (isinstance(a, Traced) or isinstance(b, Traced)):
             return _BINARY[type(op)](a, b)
         plain = is_plain(a) and is_plain(b)
         raises = frame.mode == "numba" or (plain and frame.mode != "ufunc")
@@ -241,11 +210,11 @@ class Expressions:
             size = np.abs(_BINARY[type(op)](*(x.astype(float) if isinstance(x, Traced) else float(x) for x in (a, b))))
             message = f"{frame.source.name} makes a whole number beyond 64 bits, which Python has and NumPy has not"
             self.interpreter.require(frame, self.truth(size < 2.0**63), message)
-        return _marked(result, plain)
+        return marked(result, plain)
 
     def _number(self, x: Any) -> Any:
         """Python's and Numba's bools count as whole numbers."""
-        return _marked(x.astype(np.int64), x.plain) if isinstance(x, Traced) and x.dtype == bool else x
+        return marked(x.astype(np.int64), x.plain) if isinstance(x, Traced) and x.dtype == bool else x
 
     def _power_is_real(self, frame: Frame, a: Any, b: Any) -> None:
         """Where Python's ** raises (0 to a negative power) or leaves the real numbers, rows are refused."""
@@ -259,8 +228,6 @@ class Expressions:
         self.interpreter.require(frame, ok, f"{frame.source.name} leaves the real numbers")
 
     def _compare(self, frame: Frame, node: ast.Compare) -> Any:
-        from edgeml.converters.function_source import both
-
         left, path, result = self.value(frame, node.left), frame.path, None
         for op, right_node in zip(node.ops, node.comparators, strict=True):
             if result is not None:
@@ -281,21 +248,15 @@ class Expressions:
             if isinstance(a, Traced):
                 found: Any = False
                 for item in b:
-                    from edgeml.converters.function_source import either
-
                     found = either(found, self.truth(a == item))
             else:
                 found = a in b
-            from edgeml.converters.function_source import negated
-
             return found if isinstance(op, ast.In) else negated(found)
-        a, b = (self._number(x) if _single(x) else x for x in (a, b))
+        a, b = (self._number(x) if is_single(x) else x for x in (a, b))
         return _COMPARE[type(op)](a, b)
 
     # --- cells by position
     def _subscript(self, frame: Frame, node: ast.Subscript) -> Any:
-        from edgeml.converters.function_source import RowIndex
-
         base, key = self.value(frame, node.value), self.value(frame, node.slice)
         if base is np.c_ or base is np.r_:
             parts = list(key) if isinstance(key, tuple) else [key]
@@ -313,8 +274,6 @@ class Expressions:
 
     def _row(self, base: Any, items: tuple[Any, ...]) -> Any:
         """The cells of the row at hand."""
-        from edgeml.converters.function_source import RowIndex
-
         array = base.array if hasattr(base, "array") else base
         if not isinstance(array, Traced) or array.row_axis != 0 or not isinstance(items[0], RowIndex):
             raise self.trace.across(f"a row of {type(base).__name__}")
@@ -323,8 +282,6 @@ class Expressions:
 
     def store(self, frame: Frame, target: ast.Subscript, new: Any) -> None:
         """``target = new`` for cells: of the row at hand, or of a whole array; only on the path of the statement."""
-        from edgeml.converters.function_source import RowIndex
-
         base, key = self.value(frame, target.value), self.value(frame, target.slice)
         items = key if isinstance(key, tuple) else (key,)
         if not isinstance(base, Traced) or not any(isinstance(i, RowIndex) for i in items):
@@ -340,7 +297,7 @@ class Expressions:
         rest = items[1:] if len(items) > 1 else (slice(None),) if row.shape else ()
         if frame.path is not True:
             old = row[rest] if rest else row
-            cells = new if is_cells(new) else np.asarray(new)
+            cells = new if isinstance(new, Traced) else np.asarray(new)
             new = self.interpreter.merged(frame.path, cells, old, "a cell")
         if isinstance(new, (list, tuple)):
             new = np.stack(list(new)) if any(isinstance(n, Traced) for n in new) else np.asarray(new)
@@ -366,10 +323,11 @@ class Expressions:
         if isinstance(entry, Traced) and entry.shape:
             value = entry.value
         else:
-            parts = [p if isinstance(p, Traced) else np.asarray(p).reshape(1) for p in cells]
-            value = (np.stack(parts) if any(isinstance(p, Traced) for p in cells) else self._constants(parts)).value
+            parts: list[Any] = [p if isinstance(p, Traced) else np.asarray(p).reshape(1) for p in cells]
+            whole: Any = np.stack(parts) if any(isinstance(p, Traced) for p in cells) else self._constants(parts)
+            value = whole.value
         rows = Rows(self.trace)
-        one = isinstance(entry, Traced) and not entry.shape or not isinstance(entry, (list, tuple, Traced))
+        one = (isinstance(entry, Traced) and not entry.shape) or not isinstance(entry, (list, tuple, Traced))
         return Traced(self.trace, value, (rows,) if one else (rows, value.width))
 
     def _constants(self, parts: Sequence[Any]) -> Traced:
@@ -409,7 +367,7 @@ class Expressions:
     def call(self, frame: Frame, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """What a function gives: the user's by their source, others by a table or a plain call."""
         from edgeml.converters import function_builtins
-        from edgeml.converters.function_source import over_cells
+        from edgeml.converters.function_cells import over_cells
 
         if isinstance(function, partial):
             return self.call(frame, function.func, [*function.args, *args], {**function.keywords, **kwargs})
@@ -425,113 +383,20 @@ class Expressions:
             return over_cells(self.interpreter, frame, function.pyfunc, args, function.otypes)
         if hasattr(function, "_dispatcher"):
             return over_cells(self.interpreter, frame, function, args, None)
-        if _hashable(function) and (getattr(function, "__module__", None) or "").startswith("pandas"):
+        if is_hashable(function) and (getattr(function, "__module__", None) or "").startswith("pandas"):
             from edgeml.converters.function_frames import construct
 
             return construct(self.trace, function.__name__, args, kwargs)
-        special = function_builtins.TABLE.get(function) if _hashable(function) else None
+        special = function_builtins.TABLE.get(function) if is_hashable(function) else None
         if special is not None:
             return special(self, frame, *args, **kwargs)
-        if getattr(function, "__module__", None) == "math" and _hashable(function):
-            return self._math(frame, function.__name__, args)
-        if _hashable(function) and function in FUNCTIONS:
-            cells = [_arrays(a) for a in args]
-            return call_function(self.trace, function, cells, {k: _arrays(v) for k, v in kwargs.items()})
+        if getattr(function, "__module__", None) == "math" and is_hashable(function):
+            return call_math(self, frame, function.__name__, args)
+        if is_hashable(function) and function in FUNCTIONS:
+            cells = [arrays_in(a) for a in args]
+            return call_function(self.trace, function, cells, {k: arrays_in(v) for k, v in kwargs.items()})
         if is_users(plain_function(function)):
             return self.interpreter.call(function, args, kwargs, frame.mode, frame.path)
         if isinstance(own, list) and frame.path is not True and not frame.in_rows:
             pass  # lists were copied for the branch, and meet again after it
         return function(*args, **kwargs)
-
-    def _math(self, frame: Frame, name: str, args: list[Any]) -> Any:
-        """A function of math on a cell; rows it would raise for are refused, outside Numba."""
-        if name in ("floor", "ceil", "trunc"):
-            return self.to_int(frame, getattr(np, name)(self._number(args[0])))
-        if name == "pow":
-            return self.operate(frame, ast.Pow(), *(1.0 * self._number(a) for a in args))
-        if name == "log" and len(args) == 2:
-            return self._math(frame, "log", args[:1]) / self._math(frame, "log", args[1:])
-        if name not in _MATH:
-            raise self.trace.refuse(f"math.{name} is not in the vocabulary", "use functions of the vocabulary (README)")
-        ufunc, fine = _MATH[name]
-        if not any(isinstance(a, Traced) for a in args):
-            return getattr(math, name)(*args)
-        x = args[0]
-        if fine is not None and frame.mode == "python":
-            ok = self.truth(fine(x) | (x != x)) if name not in ("sin", "cos", "tan") else self.truth(~np.isinf(x))
-            ok = ok | self.truth(x == math.inf) if name in ("exp", "expm1") else ok
-            self.interpreter.require(frame, ok, f"math.{name} raises")
-        numbers = [self._number(a) for a in args]
-        numbers = [n.astype(float) if isinstance(n, Traced) and n.dtype.kind == "i" else n for n in numbers]
-        result = call_ufunc(self.trace, getattr(np, ufunc), numbers)
-        return _marked(result, True)
-
-    def to_int(self, frame: Frame, x: Any) -> Any:
-        """int(x) of a whole float; what int64 cannot hold is refused where Python raises or needs more digits."""
-        if x.dtype.kind != "f":
-            return _marked(x.astype(np.int64), True)
-        fits = self.truth(np.abs(x) < 2.0**63)
-        if frame.mode == "python":
-            self.interpreter.require(frame, fits, f"{frame.source.name} makes a whole number of what is none")
-        return _marked(x.astype(np.int64), True)
-
-
-def _marked(x: Any, plain: bool) -> Any:
-    """The same number, known to be Python's own."""
-    if isinstance(x, Traced) and plain and not x.plain:
-        x = x.like(x.value)
-        x.plain = True
-    return x
-
-
-def _single(x: Any) -> bool:
-    """Whether an operand is one number."""
-    return not x.shape if isinstance(x, Traced) else isinstance(x, (bool, int, float, np.number, np.bool_))
-
-
-def is_cells(x: Any) -> bool:
-    """Whether a value is computed."""
-    return isinstance(x, Traced)
-
-
-def is_stand_in(x: Any) -> bool:
-    """Whether something computed is in an argument, however deep in lists."""
-    from edgeml.converters.function_source import RowIndex, Unknown
-
-    if isinstance(x, (list, tuple, set)):
-        return any(is_stand_in(item) for item in x)
-    if isinstance(x, dict):
-        return any(is_stand_in(item) for item in x.values())
-    known = (Traced, Rows, RowIndex, AllRows, Closure, Unknown)
-    return isinstance(x, known) or hasattr(x, "_outranks_arrays") or hasattr(x, "_block")
-
-
-def _arrays(x: Any) -> Any:
-    """Columns of frames as arrays, inside lists too."""
-    if hasattr(x, "_outranks_arrays"):
-        return x.to_numpy()
-    return type(x)(_arrays(item) for item in x) if type(x) in (list, tuple) else x
-
-
-def _hashable(x: Any) -> bool:
-    try:
-        hash(x)
-    except TypeError:
-        return False
-    return True
-
-
-@traces(np.apply_along_axis)
-def _apply_along_axis(trace: Trace, func1d: Any, axis: int, arr: Any) -> Any:
-    """A function of one row, for every row."""
-    from edgeml.converters.function_source import of_row
-
-    if not isinstance(arr, Traced) or arr.free_axis is None or axis % arr.ndim != arr.free_axis:
-        raise trace.across(f"apply_along_axis with axis={axis}")
-    row = arr.like(arr.value, (arr.value.width,), view=True)
-    if isinstance(func1d, Closure) or is_users(plain_function(func1d)):
-        return of_row(trace, func1d, row)
-    return arr.like(func1d(row).value, (arr.shape[0],))
-
-
-__all__ = ["AllRows", "Closure", "Expressions", "expand", "is_stand_in"]

@@ -1,96 +1,44 @@
 """Translates the source of a user's function: branches, loops and early returns over single cells become operations.
 
-What records a call (function_arrays.py) cannot follow an ``if`` on a cell. Here the tree of the function is run with the
-same stand-ins, both sides of such an ``if``, and what they assign or return meets in a Where; loops over constant
-ranges are unrolled, a loop over rows runs once, for every row. Rows for which Python would raise are refused. Nothing of
-the source is carried along. Called by functions.py; expressions and calls are in function_expressions.py.
+What records a call (function_arrays.py) cannot follow an ``if`` on a cell. Here the tree of the function is run with
+the same stand-ins, both sides of such an ``if``, and what they assign or return meets in a Where; loops over constant
+ranges are unrolled, a loop over rows runs once, for every row. Rows for which Python would raise are refused. Nothing
+of the source is carried along. Called by functions.py; expressions and calls are in function_expressions.py.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgeml.converters.function_arrays import Refused, Rows, Trace, Traced
-from edgeml.converters.function_text import Source, is_users, plain_function, source_of
-from edgeml.converters.function_ufuncs import expand, where
+from edgeml.converters.function_expressions import Expressions
+from edgeml.converters.function_state import (
+    Alive,
+    Closure,
+    Frame,
+    Unknown,
+    both,
+    either,
+    is_number,
+    is_plain,
+    negated,
+)
+from edgeml.converters.function_text import Source, plain_function, source_of
+from edgeml.converters.function_ufuncs import where
 
 MOST_STEPS = 20_000  # statements of one function, unrolled
 DEEPEST = 30  # calls inside calls
-
-
-@dataclass
-class RowIndex:
-    """The number of the row at hand, in a loop over rows: it picks that row, and nothing else."""
-
-    trace: Trace
-
-    def _refuse(self, *_: object) -> Any:
-        raise self.trace.across("the number of a row")
-
-    __index__ = __int__ = __float__ = __bool__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse
-    __mul__ = __rmul__ = __mod__ = __floordiv__ = __truediv__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A variable without a value for every row: reading it is refused with the reason."""
-
-    reason: str
-
-
-# Whether rows go on: True, False, or a bool for each.
-Alive = Any
-
-
-@dataclass
-class Frame:
-    """One call: its variables, what it returned and under which condition, and where its rows stand.
-
-    ``path`` is the condition of the statement at hand, of the whole call; ``mode`` is whose arithmetic the code follows:
-    "python", "numba" (no exceptions but for division by 0), or "ufunc" (none at all). ``loops`` has, for each loop
-    around the statement, the conditions under which rows left it or went on to its next round.
-    """
-
-    source: Source
-    mode: str
-    names: dict[str, Any]
-    path: Any = True
-    returns: list[tuple[Any, Any]] = field(default_factory=list)
-    loops: list[list[Any]] = field(default_factory=list)
-    in_rows: bool = False
-
-
-def both(a: Any, b: Any) -> Any:
-    """a and b, of conditions that may be known."""
-    if a is True or b is False:
-        return b
-    if b is True or a is False:
-        return a
-    return a & b
-
-
-def negated(a: Any) -> Any:
-    """not a, of a condition that may be known."""
-    return not a if isinstance(a, bool) else ~a
-
-
-def either(a: Any, b: Any) -> Any:
-    """a or b, of conditions that may be known."""
-    return negated(both(negated(a), negated(b)))
 
 
 class Interpreter:
     """Runs trees of functions on stand-ins. One for each function to translate."""
 
     def __init__(self, trace: Trace) -> None:
-        from edgeml.converters.function_expressions import Expressions
-
         self.trace = trace
         self.steps = self.depth = 0
         self.expressions = Expressions(self)
@@ -98,8 +46,6 @@ class Interpreter:
     # --- calls
     def call(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], mode: str, path: Any = True) -> Any:
         """What a user's function returns. Raises Refused where there is no source, or it cannot be translated."""
-        from edgeml.converters.function_expressions import Closure
-
         if isinstance(function, Closure):
             return function.run(args, kwargs, path)
         plain = plain_function(function)
@@ -155,7 +101,7 @@ class Interpreter:
             raise
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, NameError, ZeroDivisionError) as error:
             cause = f"line {node.lineno} of {frame.source.name}: {type(error).__name__}: {error}"
-            raise self.trace.refuse(cause, "use the documented vocabulary (README)") from None
+            raise self.trace.refuse(cause, "use the documented vocabulary (docs/functions.md)") from None
 
     # --- statements
     def block(self, frame: Frame, statements: Sequence[ast.stmt]) -> Alive:
@@ -209,7 +155,7 @@ class Interpreter:
             case ast.FunctionDef():
                 frame.names[node.name] = self.expressions.closure(frame, node, node.name)
             case ast.Import() | ast.ImportFrom():
-                exec(compile(ast.Module([node], []), "<import>", "exec"), {}, frame.names)  # noqa: S102  # an import
+                exec(compile(ast.Module([node], []), "<import>", "exec"), {}, frame.names)  # an import
             case ast.With() if all(_is_errstate(item) for item in node.items):
                 return self.block(frame, node.body)
             case ast.Pass():
@@ -391,16 +337,6 @@ class Interpreter:
                 raise self.trace.refuse("an assignment to an attribute", "assign to variables")
 
 
-def is_number(x: Any) -> bool:
-    """Whether two such can meet in a Where."""
-    return isinstance(x, Traced) or isinstance(x, (bool, int, float, np.number, np.bool_, np.ndarray))
-
-
-def is_plain(x: Any) -> bool:
-    """Whether Python, not NumPy, holds a number: then a division by zero raises."""
-    return x.plain if isinstance(x, Traced) else isinstance(x, (int, float)) and not isinstance(x, np.generic)
-
-
 def _letter(x: Any) -> str:
     """b, i or f: what a number counts as."""
     return str(x.dtype.kind if isinstance(x, Traced) else np.asarray(x).dtype.kind)
@@ -439,74 +375,3 @@ def mode_of(function: Any, mode: str) -> str:
     if hasattr(function, "_dispatcher"):
         return "ufunc"  # numba.vectorize computes as NumPy's ufuncs do
     return "numba" if hasattr(function, "py_func") else mode
-
-
-def translatable(function: Any) -> bool:
-    """Whether there is a source to translate."""
-    inner = function.pyfunc if isinstance(function, np.vectorize) else function
-    inner = inner.func if isinstance(inner, partial) else inner
-    return source_of(plain_function(inner)) is not None
-
-
-def translate(trace: Trace, function: Any, X: Any, options: Mapping[str, Any]) -> Any:
-    """What ``function(X, **options)`` gives, by its source."""
-    return Interpreter(trace).expressions.call(_outside(), function, [X], dict(options))
-
-
-def _outside() -> Frame:
-    """The frame of what calls the function."""
-    nothing = ast.parse("lambda: 0", mode="eval").body
-    assert isinstance(nothing, ast.Lambda)
-    return Frame(Source(nothing, {}, "", {}), "python", {})
-
-
-def of_cells(trace: Trace, function: Any, arrays: Sequence[Any]) -> Traced:
-    """A user's function of single cells, of every cell."""
-    return over_cells(Interpreter(trace), _outside(), function, arrays, None)
-
-
-def of_row(trace: Trace, function: Any, row: Any) -> Traced:
-    """A user's function of one row, of every row."""
-    interpreter = Interpreter(trace)
-    result = interpreter.call(function, [row], {}, "python")
-    if isinstance(result, Traced) and result.mixed:
-        raise trace.refuse(
-            "answers are whole numbers in one case and floats in another, and the type of all depends on other rows",
-            "return floats in every case",
-        )
-    return interpreter.expressions.gathered(result)
-
-
-def over_cells(interpreter: Interpreter, frame: Frame, function: Any, arrays: Sequence[Any], otypes: Any) -> Traced:
-    """numpy.vectorize: the function of single cells, of every cell; arrays broadcast first."""
-    trace = interpreter.trace
-    whole = [a for a in arrays if isinstance(a, Traced)]
-    widest = max(whole, key=lambda a: (a.value.width, a.ndim))
-    cells = []
-    for a in arrays:
-        if isinstance(a, Traced):
-            value = a.value.cast("float64") if a.dtype.kind == "f" else a.value
-            if a.value.dtype == "string" or a.row_axis is None and a.shape:
-                raise trace.refuse("numpy.vectorize over strings", "encode strings first")
-            cell = Traced(trace, expand(value, widest.value.width), ())
-            cell.plain = True
-            cells.append(cell)
-        elif np.ndim(a) == 0:
-            cells.append(a.item() if isinstance(a, np.generic) else a)
-        else:
-            raise trace.refuse("numpy.vectorize over a constant array", "pass numbers, or columns of X")
-    result = interpreter.call(function, cells, {}, frame.mode, frame.path)
-    if not is_number(result) or (isinstance(result, Traced) and result.shape):
-        raise trace.refuse(f"{type(result).__name__} for a cell", "return one number")
-    if isinstance(result, Traced) and result.mixed and not otypes:
-        raise trace.refuse(
-            "answers are whole numbers in one case and floats in another, and the type of all depends on other rows",
-            "return floats in every case, or give numpy.vectorize otypes=[float]",
-        )
-    if not isinstance(result, Traced):
-        result = Traced(trace, trace.builder.constant(np.asarray(result)), ())
-    array = Traced(trace, expand(result.value, widest.value.width), widest.shape)
-    return array.astype(np.dtype(otypes[0])) if otypes else array
-
-
-__all__ = ["Interpreter", "RowIndex", "Unknown", "is_users", "over_cells", "translatable", "translate"]

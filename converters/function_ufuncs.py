@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.converters.function_arrays import DTYPES, Array, Refused, Rows, Shape, Trace, Traced
+from edgeml.converters.function_arrays import DTYPES, Array, Rows, Shape, Trace, Traced
 from edgeml.ir import Builder, Value
 
 # From values of the loop's dtype, each as wide as the result or of width 1, to the result.
@@ -96,7 +96,7 @@ def call_ufunc(trace: Trace, ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     if ufunc in (np.equal, np.not_equal) and any(_is_text(x) for x in inputs):
         return _compare_text(trace, ufunc, inputs)
     if ufunc is np.matmul:
-        from edgeml.converters.function_calls import matmul
+        from edgeml.converters.function_tables import matmul
 
         return matmul(trace, *inputs)
     if ufunc is np.divmod:
@@ -106,7 +106,9 @@ def call_ufunc(trace: Trace, ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     shape = broadcast(trace, [o.shape for o in operands])
     name, emit = vocabulary(ufunc)
     if emit is None:
-        raise trace.refuse(f"{name} is not in the vocabulary", "use functions of the documented vocabulary (README)")
+        raise trace.refuse(
+            f"{name} is not in the vocabulary", "use functions of the documented vocabulary (docs/functions.md)"
+        )
     if any(o.promotes == np.dtype(object) for o in operands):
         raise trace.refuse(f"{name} of strings or objects", "encode strings first; turn objects into numbers")
     *dtypes, result = ufunc.resolve_dtypes((*(o.promotes for o in operands), *[None] * ufunc.nout))
@@ -218,7 +220,7 @@ def vocabulary(ufunc: np.ufunc) -> tuple[str, Emitter | None]:
     from edgeml.converters.function_emitters import NUMPY, SCIPY
 
     name = ufunc.__name__
-    if getattr(np, name, None) is ufunc or ufunc is np._core.umath.clip:
+    if getattr(np, name, None) is ufunc:
         return f"numpy.{name}", NUMPY.get(name)
     special = sys.modules.get("scipy.special")
     if special is not None and getattr(special, name, None) is ufunc:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from edgeml.converters import function_columns, function_order, function_tables  # noqa: F401  # they fill the table of functions
 from edgeml.converters.block import Block, BlockForm
 from edgeml.converters.function_arrays import Refused, Rows, Trace, Traced
-from edgeml.converters.function_source import translatable, translate
+from edgeml.converters.function_cells import translatable, translate
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import Value
@@ -103,6 +104,8 @@ class SparseArgument:
         return dense
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         raise self._trace.refuse(
             f".{name} of a sparse matrix", "make it dense first: X.toarray(), or sparse_output=False in the step before"
         )
@@ -117,7 +120,8 @@ def _recorded(trace: Trace, function: Any, X: Block, options: dict[str, Any]) ->
         raise
     except Exception as error:  # a user's function may raise anything, about a stand-in above all
         raise trace.refusal or trace.refuse(
-            f"{type(error).__name__}: {error}", "call it with functions of the documented vocabulary (README)"
+            f"{type(error).__name__}: {error}",
+            "call it with functions of the documented vocabulary (docs/functions.md)",
         ) from None
     if trace.refusal is not None:
         raise trace.refusal

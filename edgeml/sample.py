@@ -148,7 +148,15 @@ def _feature_names(pipeline: Any) -> list[str] | None:
         names = getattr(pipeline, "feature_names_in_", None)
     except (AttributeError, IndexError):
         names = None
+    if names is not None and [str(n) for n in names] == [f"Column_{i}" for i in range(len(names))]:
+        return None  # LightGBM's names for an array's columns
     return None if names is None else [str(n) for n in names]
+
+
+def classes_of(pipeline: Any) -> Any:
+    """classes_ of a classifier; None of any other estimator, such as CatBoost's regressors, which have an empty list."""
+    classes = getattr(pipeline, "classes_", None)
+    return None if classes is None or len(classes) == 0 else classes
 
 
 def _frame_sample(pipeline: Any, frame: Any, expected: list[str] | None, null: Null | None = None) -> Sample:

@@ -89,7 +89,8 @@ def round_down(threshold: Array) -> Array:
     """Largest float32 <= threshold: for a float32 x, x <= it exactly where x <= threshold."""
     with np.errstate(over="ignore"):
         rounded = threshold.astype(np.float32)
-    return np.where(rounded.astype(np.float64) > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+        below = np.nextafter(rounded, np.float32(-np.inf))  # of the lowest float32: -inf
+    return np.where(rounded.astype(np.float64) > threshold, below, rounded)
 
 
 def narrow_splits(feature: Array, split: Array, kinds: Array) -> tuple[Array, Array | None] | None:

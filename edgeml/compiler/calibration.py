@@ -22,7 +22,7 @@ from edgeml.quantize.budget import MIN_ROWS, Budget
 from edgeml.quantize.near import Near, mixtures
 from edgeml.quantize.truth import Truth
 from edgeml.runtimes.frames import read_rows
-from edgeml.sample import Sample
+from edgeml.sample import Sample, classes_of
 
 # Ranges and rounding settle long before; flips of 0.1 % want some thousands of judged rows.
 CALIBRATION_ROWS = 10_000
@@ -136,7 +136,7 @@ def _part(source: Source, converted: Converted, chosen: Array) -> Part:
     kept = ~overflowed(asked)
     rows = chosen[asked.answered[kept]]
     outputs = {method: answer[kept] for method, answer in asked.outputs.items()}
-    classes = getattr(pipeline, "classes_", None) if "predict" in outputs else None
+    classes = classes_of(pipeline) if "predict" in outputs else None
     taken = Sample(sample.take(rows), sample.schema)
     columns = read_rows(taken.rows, sample.schema)[0] if len(rows) else {}
     known = classes if isinstance(classes, np.ndarray) and classes.ndim == 1 else None

@@ -24,6 +24,7 @@ from edgeml.jsonutil import dumps
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.profile import build_profile
 from edgeml.runtimes.frames import read_rows
+from edgeml.sample import classes_of
 
 _VERSIONS = (
     "edgeml-sdk", "scikit-learn", "numpy", "scipy", "pandas",
@@ -69,7 +70,7 @@ def make_draft(
 
 def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Options) -> dict[str, Any]:
     returns = converted.returns
-    classes = getattr(pipeline, "classes_", None) if "predict" in returns else None
+    classes = classes_of(pipeline) if "predict" in returns else None
     return {
         "format_version": 1,
         "name": options.name,

@@ -52,8 +52,10 @@ def sklearn_leaves(pipeline: Any, X: Any) -> Array | None:
     if not _has_leaves(est):
         return None
     with np.errstate(all="ignore"):  # scikit-learn's finiteness check adds up cells, and extreme ones overflow
-        if steps is not None and len(steps) > 1:
-            X = pipeline[:-1].transform(X)
+        for _, step in [] if steps is None else steps[:-1]:
+            # imbalanced-learn leaves samplers out of all but fit, and cannot cut a pipeline off behind one.
+            if step not in (None, "passthrough") and not hasattr(step, "fit_resample"):
+                X = step.transform(X)
         return _hist_leaves(est, X) if hasattr(est, "_predictors") else _leaves(est, X)
 
 

@@ -15,7 +15,7 @@ from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.in_range import run_in_range
 from edgeml.runtimes.load import open_model
-from edgeml.sample import Sample
+from edgeml.sample import Sample, classes_of
 
 
 def check_targets(y: Any, sample: Sample, pipeline: Any) -> Any:
@@ -25,7 +25,7 @@ def check_targets(y: Any, sample: Sample, pipeline: Any) -> Any:
         raise SampleError(f"y has {len(targets)} rows, the sample {len(sample)}", "pass the targets of the sample")
     if not hasattr(pipeline, "predict"):
         raise SampleError(f"{type(pipeline).__name__} predicts nothing that y could be compared with", "leave y out")
-    classes = getattr(pipeline, "classes_", None)
+    classes = classes_of(pipeline)
     if isinstance(classes, np.ndarray) and targets.ndim == 1 and not set(targets.tolist()) & set(classes.tolist()):
         raise SampleError(
             f"y holds none of the classes the pipeline knows: {classes.tolist()[:6]}, not {targets.tolist()[:3]}",

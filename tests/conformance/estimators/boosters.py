@@ -7,20 +7,38 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from catboost import CatBoostClassifier, CatBoostRegressor
+from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
-from tests.conformance.estimators.data import float32, iris, missing, number, one_column, two_numbers
-from tests.conformance.estimators.table import variant
+from tests.conformance.estimators.data import (
+    float32,
+    iris,
+    iris_names,
+    missing,
+    number,
+    one_column,
+    two_names,
+    two_numbers,
+)
+from tests.conformance.estimators.table import Variant, variant
 
 
 def two() -> Any:
     """Two classes that overlap, called 0 and 1."""
     X, y = iris()
     return X[y > 0], y[y > 0] - 1
+
+
+def two_bools() -> Any:
+    """Two classes called False and True."""
+    X, y = two()
+    return X, y > 0
 
 
 def counts() -> Any:
@@ -44,6 +62,20 @@ def codes() -> Any:
     return X, (code[:, 0] % 3) * 2.0 + (code[:, 1] % 7 > 3) * 3.0 + code[:, 2]
 
 
+def zeros() -> Any:
+    """Numbers many of which are 0, of either sign, or missing."""
+    X, y = missing()
+    X = np.where(np.random.default_rng(4).random(X.shape) < 0.3, 0.0, X - 3.0)
+    X[::7, 0] = -0.0
+    return X, y.astype(float)
+
+
+def whole() -> Any:
+    """Whole numbers, some beyond what float32 tells apart."""
+    X = np.random.default_rng(6).integers(-(2**30), 2**30, (120, 3))
+    return X, (X[:, 0] % 1000) / 100.0
+
+
 def categories() -> Any:
     """A frame with columns of pandas categories, strings and numbers."""
     rng = np.random.default_rng(9)
@@ -64,14 +96,12 @@ def table() -> Any:
     return X, (X["b"] + 50 * (X["s"] == "x") > 0).astype(int)
 
 
-def ranked() -> Any:
-    """Grades of documents."""
-    X, y = iris()
-    return X, y
+class Ranked(Variant):
+    """Fitted on queries of ten documents each."""
 
-
-class Grouped:
-    """Fits a ranker on queries of 10 documents each."""
+    def fit(self) -> Any:
+        X, y = self.data()
+        return clone(self.estimator).fit(X, y, group=[10] * (len(X) // 10)), X
 
 
 def piped(model: Any) -> Any:
@@ -128,4 +158,78 @@ XGB = (
     replace(variant(piped(XGBClassifier(**SMALL)), table, of="XGBClassifier"), name="XGBClassifier in a Pipeline"),
 )
 
-VARIANTS = (*XGB,)
+LEAVES = {"n_estimators": 12, "min_child_samples": 5, "verbose": -1, "n_jobs": 1}
+
+
+def _lgbm(cls: Any, data: Any, **parameters: Any) -> Any:
+    return _named(cls, data, parameters, LEAVES)
+
+
+LGBM = (
+    _lgbm(LGBMRegressor, number),
+    _lgbm(LGBMRegressor, one_column, max_depth=1),
+    _lgbm(LGBMRegressor, float32, n_estimators=200),
+    _lgbm(LGBMRegressor, missing),
+    _lgbm(LGBMRegressor, missing, use_missing=False),
+    _lgbm(LGBMRegressor, zeros, zero_as_missing=True),
+    _lgbm(LGBMRegressor, whole),
+    _lgbm(LGBMRegressor, number, boosting_type="dart"),
+    _lgbm(LGBMRegressor, number, boosting_type="rf", subsample=0.6, subsample_freq=1),
+    _lgbm(LGBMRegressor, counts, boosting_type="rf", subsample=0.6, subsample_freq=1, objective="poisson"),
+    _lgbm(LGBMRegressor, counts, reg_sqrt=True),
+    _lgbm(LGBMClassifier, iris, boosting_type="rf", subsample=0.6, subsample_freq=1),
+    *(
+        _lgbm(LGBMRegressor, counts, objective=o)
+        for o in ("poisson", "gamma", "tweedie", "regression_l1", "huber", "fair", "quantile", "mape")
+    ),
+    _lgbm(LGBMRegressor, two, objective="cross_entropy"),
+    _named(LGBMRegressor, two, {"objective": "cross_entropy_lambda"}, LEAVES, tflite="no way to compute Log1p"),
+    _lgbm(LGBMRegressor, codes, categorical_feature=[0, 1], min_data_per_group=5),
+    _lgbm(LGBMRegressor, codes, categorical_feature=[0], max_cat_to_onehot=9, min_data_per_group=5),
+    _lgbm(LGBMRegressor, categories, min_data_per_group=5),
+    _lgbm(LGBMClassifier, two),
+    _lgbm(LGBMClassifier, two, sigmoid=2.0, is_unbalance=True),
+    _lgbm(LGBMClassifier, iris_names),
+    _lgbm(LGBMClassifier, iris, objective="multiclassova", num_leaves=4),
+    _lgbm(LGBMClassifier, missing, class_weight="balanced"),
+    replace(variant(piped(LGBMClassifier(**LEAVES)), table, of="LGBMClassifier"), name="LGBMClassifier in a Pipeline"),
+)
+
+QUICK = {"iterations": 10, "depth": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+
+
+def _cat(cls: Any, data: Any, **parameters: Any) -> Any:
+    return _named(cls, data, parameters, QUICK)
+
+
+CATBOOST = (
+    _cat(CatBoostRegressor, number),
+    _cat(CatBoostRegressor, one_column, depth=1),
+    _cat(CatBoostRegressor, float32, iterations=100, depth=6),
+    *(_cat(CatBoostRegressor, missing, nan_mode=mode) for mode in ("Min", "Max")),
+    _cat(CatBoostRegressor, number, grow_policy="Lossguide", max_leaves=6),
+    _cat(CatBoostRegressor, number, grow_policy="Depthwise", boost_from_average=False),
+    *(_cat(CatBoostRegressor, counts, loss_function=o) for o in ("MAE", "Quantile:alpha=0.7", "Poisson")),
+    _cat(CatBoostRegressor, counts, loss_function="Tweedie:variance_power=1.5"),
+    _cat(CatBoostRegressor, two_numbers, loss_function="MultiRMSE"),
+    _cat(CatBoostClassifier, two),
+    _cat(CatBoostClassifier, two_names),
+    _cat(CatBoostClassifier, two_bools),
+    _cat(CatBoostClassifier, iris),
+    _cat(CatBoostClassifier, iris_names, loss_function="MultiClassOneVsAll"),
+    _cat(CatBoostClassifier, missing, auto_class_weights="Balanced"),
+    replace(
+        variant(piped(CatBoostClassifier(**QUICK)), table, of="CatBoostClassifier"),
+        name="CatBoostClassifier in a Pipeline",
+    ),
+)
+
+RANKERS = tuple(
+    Ranked(f"{type(r).__name__}({o!r}) on iris", type(r).__name__, r, iris)
+    for r, o in (
+        *((LGBMRanker(**LEAVES, objective=o), o) for o in ("lambdarank", "rank_xendcg")),
+        *((XGBRanker(**SMALL, objective=o), o) for o in ("rank:ndcg", "rank:pairwise")),
+    )
+)
+
+VARIANTS = (*XGB, *LGBM, *CATBOOST, *RANKERS)

@@ -57,7 +57,7 @@ def choices(X):
 
 
 def comparisons(X):
-    return (X > 2) & ~(X[:, :1] == 5.1) | (X < X.mean(axis=1)[:, None])
+    return (X > 2) & ~(X[:, :1] == 5.1) | (X.mean(axis=1)[:, None] > X)
 
 
 def along(X):
@@ -125,6 +125,18 @@ def bins(X):
     return np.hstack([np.digitize(X, [1.0, 3.0, 5.1]), np.searchsorted([0.2, 5.1], X), np.isin(X, [5.1, 1.4])])
 
 
+def ordered(X):
+    parts = [np.sort(X), np.argsort(X, axis=1, kind="stable"), np.median(X, axis=1, keepdims=True)]
+    parts += [np.quantile(X, q, axis=1)[:, None] for q in (0.1, 0.75)] + [np.median(X[:, :3], axis=1)[:, None]]
+    return np.hstack(
+        [
+            *parts,
+            np.percentile(X, 50, axis=1, keepdims=True),
+            np.take_along_axis(X, X.argsort(axis=1, kind="stable"), axis=1),
+        ]
+    )
+
+
 def looked_up(X):
     return np.hstack([np.take(TABLE, X.argmax(axis=1) % 3)[:, None], np.interp(X, [0.0, 2.0, 6.0], [1.0, -1.0, 3.0])])
 
@@ -175,7 +187,7 @@ def each_record(X):
 def bucket(x):
     if x < 1:
         return 0.0
-    elif x < 3 and not x == 2.5:
+    elif x < 3 and not x > 2.5:
         y = x * 2
     else:
         y = x + TABLE[1]
@@ -271,11 +283,11 @@ VARIANTS = (
     *(variant(FunctionTransformer(f, validate=True), iris) for f in (along, positions, turned)),
     variant(FunctionTransformer(roundings), iris),
     variant(FunctionTransformer(whole_numbers), whole, tflite=_INT32),
-    variant(FunctionTransformer(np.vectorize(stepped)), whole, what="numpy.vectorize", tflite=_INT32),
+    variant(FunctionTransformer(np.vectorize(stepped)), whole, what="numpy.vectorize", tflite="another answer"),
     variant(FunctionTransformer(np.vectorize(guarded)), iris, what="a guarded division"),
     variant(FunctionTransformer(powered, kw_args={"power": 3, "shift": 0.5}), iris),
     variant(FunctionTransformer(powered, kw_args={"power": -1}), iris),
-    *(variant(FunctionTransformer(f), missing) for f in (without_missing, skipping)),
+    *(variant(FunctionTransformer(f), missing) for f in (without_missing, skipping, ordered)),
     variant(FunctionTransformer(ratio), table, tflite=_INT32),
     variant(FunctionTransformer(filled), table, tflite="strings or objects"),
     *(variant(FunctionTransformer(f), table) for f in (row_sums, texts, logs, each_cell, each_record)),
