@@ -169,13 +169,40 @@ def _linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -
         return None
     if not _once("finite", [weight], lambda: bool(np.isfinite(weight).all())):
         return None  # nothing times infinity is something
-    total = np.empty((x.shape[0], weight.shape[1]), dtype=x.data.dtype)
-    for first in range(0, weight.shape[1], _COLUMNS_AT_ONCE):
-        products = x.data[:, None] * weight[x.indices, first : first + _COLUMNS_AT_ONCE]
-        for at, product in enumerate(products.T, first):
-            total[:, at : at + 1] = _added(x, product)
+    total = _product(x, weight)
     total += bias
     return total
+
+
+def _product(x: Sparse, weight: Array) -> Array:
+    """x @ weight in x's dtype, whatever the weight's."""
+    total = np.empty((x.shape[0], weight.shape[1]), dtype=x.data.dtype)
+    for first in range(0, weight.shape[1], _COLUMNS_AT_ONCE):
+        chosen = weight[x.indices, first : first + _COLUMNS_AT_ONCE].astype(x.data.dtype, copy=False)
+        for at, product in enumerate((x.data[:, None] * chosen).T, first):
+            total[:, at : at + 1] = _added(x, product)
+    return total
+
+
+def _quantized_linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Array | None:
+    x = arguments[0]
+    if not isinstance(x, Sparse) or x.fill != 0:
+        return None
+    total = _product(x, attrs["weight"])
+    total *= attrs["scale"]
+    total += attrs["bias"]
+    return total
+
+
+def _dynamic_quantize(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:
+    x = arguments[0]
+    if not isinstance(x, Sparse) or x.fill != 0:
+        return None
+    largest = np.zeros(x.shape[0], dtype=x.data.dtype)
+    np.maximum.at(largest, x.rows, np.abs(x.data))
+    # Each cell as a row of its own, beside the largest of the row it is from: they have one grid.
+    cells = np.stack([x.data, largest[x.rows]], axis=1)
+    return x.alike(OPS[op].evaluate(cells, **attrs)[:, 0], 0)
 
 
 def _select(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:
@@ -255,11 +282,13 @@ def _trees(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) ->
     return OPS[op].evaluate(cells, **{**attrs, "feature": places})
 
 
-# What looks at one cell at a time. Ops that other modules declare are listed too: a name without an op is never met.
+# What looks at one cell at a time.
 ELEMENTWISE = frozenset(
     (
         "Cast", "Add", "Sub", "Mul", "Div", "Minimum", "Maximum", "Less", "LessEqual", "Greater", "GreaterEqual",
-        "Equal", "And", "Or", "Not", "Where", "Neg", "Abs", "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN",
+        "Equal", "And", "Or", "Not", "Where", "Neg", "Abs", "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN", "Fmod",
+        "Pow", "Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma", "LogGamma", "Floor", "Round", "Sign",
+        "BesselK", "FakeQuantize",
     )
 )  # fmt: skip
 _Rule = Callable[[str, Sequence[Argument], Mapping[str, Attr]], "Argument | None"]
@@ -269,6 +298,8 @@ _RULES: dict[str, _Rule] = {
     "ReduceMax": _extreme,
     "ReduceMin": _extreme,
     "Linear": _linear,
+    "QuantizedLinear": _quantized_linear,
+    "DynamicQuantize": _dynamic_quantize,
     "Select": _select,
     "Concat": _concat,
     "CheckFinite": _check_finite,
@@ -278,4 +309,4 @@ _RULES: dict[str, _Rule] = {
     "TreeLeaves": _trees,
 }
 # Ops that give sparse values when they are given some.
-KEEPS = ELEMENTWISE | {"Select", "Concat", "CheckFinite", "CheckRange", "Require"}
+KEEPS = ELEMENTWISE | {"DynamicQuantize", "Select", "Concat", "CheckFinite", "CheckRange", "Require"}
