@@ -27,11 +27,12 @@ class Sparse:
     increase; every other cell is ``fill``, a scalar of the same dtype.
     """
 
-    __slots__ = ("data", "fill", "indices", "indptr", "width")
+    __slots__ = ("_rows", "data", "fill", "indices", "indptr", "width")
 
     def __init__(self, data: Array, indices: Array, indptr: Array, width: int, fill: Any = 0) -> None:
         self.data, self.indices, self.indptr, self.width = data, indices, indptr, width
         self.fill = data.dtype.type(fill)
+        self._rows: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,7 +41,9 @@ class Sparse:
     @property
     def rows(self) -> Array:
         """Row of every cell, int64."""
-        return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+        if self._rows is None:
+            self._rows = np.repeat(np.arange(len(self.indptr) - 1), self.indptr[1:] - self.indptr[:-1])
+        return self._rows
 
     def dense(self) -> Array:
         """The same as an array."""
@@ -50,7 +53,9 @@ class Sparse:
 
     def alike(self, data: Array, fill: Any) -> Sparse:
         """Other cells in the same places."""
-        return Sparse(data, self.indices, self.indptr, self.width, fill)
+        result = Sparse(data, self.indices, self.indptr, self.width, fill)
+        result._rows = self._rows
+        return result
 
 
 Argument = Array | Sparse

@@ -180,7 +180,7 @@ def test_tokens_are_refused_by_the_hasher(kind):
 
 
 def test_patches_are_refused():
-    with pytest.raises(errors.UnsupportedEstimatorError, match=r"several rows(.|\n)*before the pipeline"):
+    with pytest.raises(errors.UnsupportedEstimatorError, match=r"several rows of each row(.|\n)*before the pipeline"):
         converted(PatchExtractor().fit(np.zeros((1, 4, 4))))
 
 
