@@ -49,6 +49,15 @@ for _module in (
     "discriminant",
     "mixture",
     "dummy",
+    "preprocessing",
+    "splines",
+    "kernel_approximation",
+    "neighbors",
+    "distance_models",
+    "cluster_more",
+    "manifold",
+    "knn_imputing",
+    "boosters_xgboost",
     "text",
 ):
     import_module(f"edgeml.converters.{_module}")

@@ -30,7 +30,7 @@ def k_means(c: Conversion, est: Any, X: Block) -> Outputs:
     """Nearest centre by |c|^2 - 2 x.c, the first of equals; distances as euclidean_distances has them."""
     x = X.matrix(c, est)
     centers = est.cluster_centers_
-    outputs: dict[str, Value | Block] = {"transform": Block(_distances(c, x, centers))}
+    outputs: dict[str, Value | Block] = {"transform": Block(distances_to(c, x, centers))}
     if x.dtype == centers.dtype.name:
         outputs["predict"] = c.builder.argmin(c.builder.linear(x, -2.0 * centers.T, _squared_norms(centers)))
     else:
@@ -48,7 +48,7 @@ def _squared_norms(rows: Any) -> Any:
     return np.einsum("ij,ij->i", rows, rows)
 
 
-def _distances(c: Conversion, x: Value, centers: Any) -> Value:
+def distances_to(c: Conversion, x: Value, centers: Any) -> Value:
     """float64 inside; rounded to float32 before the root when rows and centres are both float32."""
     dtype = np.result_type(np.dtype(x.dtype), centers.dtype).name
     wide, centers = x.cast("float64"), centers.astype(np.float64)

@@ -1,7 +1,7 @@
 """Outliers by a robust covariance: EllipticEnvelope.
 
-In comes the fitted estimator; out go ``score_samples`` (minus the squared Mahalanobis distance), ``decision_function`` and
-``predict``. The other estimators of sklearn.covariance have no method for new rows.
+In comes the fitted estimator; out go ``score_samples`` (minus the squared Mahalanobis distance), ``decision_function``
+and ``predict``. The other estimators of sklearn.covariance have no method for new rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Partial least squares and canonical correlation: rows centred, scaled, and projected by the fitted rotations.
 
-In comes a fitted PLSRegression, PLSCanonical, CCA or PLSSVD; out go ``transform`` of the rows (targets are not at hand on a
-device) and, for all but PLSSVD, ``predict``.
+In comes a fitted PLSRegression, PLSCanonical, CCA or PLSSVD; out go ``transform`` of the rows (targets are not at hand
+on a device) and, for all but PLSSVD, ``predict``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Decompositions: projection of rows on the components found in training.
 
-In comes a fitted PCA, IncrementalPCA, TruncatedSVD, FactorAnalysis or FastICA; out go ``transform`` and, for models of a
-density, ``score_samples``. PCA centres after the projection, by subtracting the projected mean, the others before it, and
-so does the program.
+In comes a fitted PCA, IncrementalPCA, TruncatedSVD, FactorAnalysis or FastICA; out go ``transform`` and, for models of
+a density, ``score_samples``. PCA centres after the projection, by subtracting the projected mean, the others before it,
+and so does the program.
 """
 
 from __future__ import annotations
@@ -81,7 +81,16 @@ def truncated_svd(c: Conversion, est: Any, X: Block) -> Outputs:
 @converter(
     "sklearn.FactorAnalysis",
     honours=("n_components",),
-    ignores=("tol", "copy", "max_iter", "noise_variance_init", "svd_method", "iterated_power", "rotation", "random_state"),
+    ignores=(
+        "tol",
+        "copy",
+        "max_iter",
+        "noise_variance_init",
+        "svd_method",
+        "iterated_power",
+        "rotation",
+        "random_state",
+    ),
 )
 def factor_analysis(c: Conversion, est: Any, X: Block) -> Outputs:
     """The expected latent variables (Barber, 21.2.33), and the log-likelihood of rows."""

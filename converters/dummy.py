@@ -31,12 +31,10 @@ def dummy_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     answer = est.predict(_ONE_ROW)
     labels = answer.toarray() if hasattr(answer, "toarray") else answer  # of targets in a sparse matrix
     outputs: dict[str, Value | Block] = {"predict": _labels(c, labels)}
+    proba = est.predict_proba(_ONE_ROW)
     if est.n_outputs_ == 1:
-        outputs["predict_proba"] = c.builder.constant(est.predict_proba(_ONE_ROW)[0])
-        return outputs
-    for method in ("predict_proba", "predict_log_proba"):
-        c.cannot_give(est, method, "is a list of one array an output", "fit one classifier an output")
-    return outputs
+        return outputs | {"predict_proba": c.builder.constant(proba[0])}
+    return outputs | {"predict_proba": Block(*(c.builder.constant(p[0]) for p in proba))}
 
 
 @converter("sklearn.DummyRegressor", honours=("strategy", "constant", "quantile"))

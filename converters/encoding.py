@@ -50,7 +50,7 @@ def one_hot_encoder(c: Conversion, est: Any, X: Block) -> Outputs:
         unknown = -1
         if est.handle_unknown in ("infrequent_if_exist", "warn") and _infrequent(est, i) is not None:
             unknown = place.get(groups[_infrequent(est, i)[0]], -1)
-        x, keys, categories = _keys(c, est, X, i)
+        x, keys, categories = category_keys(c, est, X, i)
         targets = [place.get(groups[k], -1) for k in categories]
         found = _find(c, est, X, i, x, *_in_order(keys, targets, unknown))
         if kept:
@@ -85,7 +85,7 @@ def ordinal_encoder(c: Conversion, est: Any, X: Block) -> Outputs:
         unknown = np.zeros(1, dtype=est.dtype)
         if est.handle_unknown == "use_encoded_value":
             unknown[0] = est.unknown_value
-        x, keys, categories = _keys(c, est, X, i)
+        x, keys, categories = category_keys(c, est, X, i)
         table = np.concatenate([unknown, codes[categories]]).astype(storage)
         found = _find(c, est, X, i, x, keys, None)
         plain = np.arange(-1, len(categories)).astype(storage)
@@ -120,7 +120,7 @@ def _groups(est: Any, i: int) -> list[int]:
 
 
 # --- keys: the categories in the kind of the column --------------------------------------------------------
-def _keys(c: Conversion, est: Any, X: Block, i: int) -> tuple[Value, Keys, list[int]]:
+def category_keys(c: Conversion, est: Any, X: Block, i: int) -> tuple[Value, Keys, list[int]]:
     """The column in the dtype of its comparison, the keys to look up, and which category each key is."""
     x, cells = X.column(i), est.categories_[i]
     if x.dtype == "string":
@@ -162,11 +162,12 @@ def _number_cells(c: Conversion, est: Any, X: Block, i: int, dtype: str) -> tupl
         positions = [k for k, v in enumerate(cells) if v is not None and not _is_nan(v)]
         return positions, np.array([cells[k] for k in positions])
     # None in a column of numbers arrives as NaN. That is right as long as scikit-learn refuses NaN itself.
-    if None in cells and (est.handle_unknown != "error" or any(_is_nan(v) for v in cells if v is not None)):
+    unknown = getattr(est, "handle_unknown", "ignore")  # which TargetEncoder always does
+    if None in cells and (unknown != "error" or any(_is_nan(v) for v in cells if v is not None)):
         raise c.refuse(
             est,
             "handle_unknown",
-            est.handle_unknown,
+            unknown,
             f"{X.label(i)} of numbers has None among its categories, which cannot be told from NaN: give the "
             "column a float dtype before fitting",
         )

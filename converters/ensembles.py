@@ -6,14 +6,15 @@ after estimator in the order of estimators_ and divide at the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgeml.converters.block import Block
+from edgeml.converters.lazy import LazyOutputs, Output
+from edgeml.converters.members import answer_of, beside, common, side_by_side, value_of
 from edgeml.converters.registry import Conversion, Outputs, converter
-from edgeml.errors import UnsupportedEstimatorError
 from edgeml.ir import Value
 
 
@@ -24,23 +25,15 @@ def _named(est: Any) -> list[tuple[str, Any]]:
 
 def _answers(c: Conversion, est: Any, X: Block, methods: Sequence[str]) -> list[Value]:
     """One answer of each sub-estimator by the method named for it."""
-    answers = []
-    for (name, fitted), method in zip(_named(est), methods, strict=True):
-        remedy = "replace that estimator by a supported one (README, supported estimators)"
-        output = c.answer(c.convert(fitted, X, name), fitted, name, method, remedy)
-        answers.append(output if isinstance(output, Value) else output.matrix(c, fitted, check=False))
-    return answers
-
-
-def _common(values: Sequence[Value]) -> list[Value]:
-    """Values in the dtype of the one array NumPy would make of them."""
-    dtype = np.result_type(*(np.dtype(v.dtype) for v in values)).name
-    return [v.cast(dtype) for v in values]
+    return [
+        value_of(c, c.convert(fitted, X, name), fitted, name, method)
+        for (name, fitted), method in zip(_named(est), methods, strict=True)
+    ]
 
 
 def _average(values: Sequence[Value], weights: Sequence[float] | None) -> Value:
     """numpy.average over estimators: the weighted sum in order, divided by the sum of the weights."""
-    values = _common(values)
+    values = common(values)
     dtype = np.dtype(values[0].dtype)
     if weights is None:
         scale = np.array(len(values))
@@ -77,15 +70,8 @@ def voting_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     else:
         votes = _count(c, est, answers)
     outputs["predict"] = c.labels(c.builder.argmax(votes), est.le_.classes_)
-    if soft and not est.flatten_transform:
-        c.cannot_give(
-            est,
-            "transform",
-            "has three dimensions with flatten_transform=False",
-            "set flatten_transform=True; no fit is needed",
-        )
-    else:
-        outputs["transform"] = Block(*_common(answers))
+    # Without flatten_transform an array of three axes, one matrix a member.
+    outputs["transform"] = Block(*common(answers))
     return outputs
 
 
@@ -108,7 +94,7 @@ def _count(c: Conversion, est: Any, answers: Sequence[Value]) -> Value:
 def voting_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     """The average prediction; transform gives the single ones side by side."""
     answers = _answers(c, est, X, ["predict"] * len(est.estimators_))
-    return {"predict": _average(answers, _weights(est)), "transform": Block(*_common(answers))}
+    return {"predict": _average(answers, _weights(est)), "transform": Block(*common(answers))}
 
 
 @converter(
@@ -120,30 +106,44 @@ def voting_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
 def stacking(c: Conversion, est: Any, X: Block) -> Outputs:
     """The final estimator on the sub-estimators' answers, each by the method that fit chose for it.
 
-    Of two class probabilities only the second is passed on; ``passthrough`` appends the raw columns.
+    Of two class probabilities only the second is passed on, of several labels all but the first of each;
+    ``passthrough`` appends the raw columns.
     """
     classes = getattr(est, "classes_", None)
-    if isinstance(classes, list):
-        raise UnsupportedEstimatorError(
-            f"step {c.builder.origin or 'pipeline'}: {type(est).__name__} was fitted on a multilabel target",
-            "fit one stacking classifier a label",
-        )
-    answers = _answers(c, est, X, est.stack_method_)
-    parts = [
-        answer.select([1]) if method == "predict_proba" and classes is not None and len(classes) == 2 else answer
-        for answer, method in zip(answers, est.stack_method_, strict=True)
-    ]
+    parts: list[Value] = []
+    for (name, fitted), method in zip(_named(est), est.stack_method_, strict=True):
+        answer = answer_of(c, c.convert(fitted, X, name), fitted, name, method)
+        if method == "predict_proba" and isinstance(answer, Block):
+            parts += [part.select(slice(1, None)) for part in answer.values if part.width > 1]
+        elif method == "predict_proba" and classes is not None and len(classes) == 2:
+            parts.append(side_by_side(c, answer).select(slice(1, None)))
+        else:
+            parts.append(side_by_side(c, answer))
     columns = [Block(*parts), X] if est.passthrough else [Block(*parts)]
     features = Block.hstack(columns, "sparse" if est.passthrough and X.form == "sparse" else "array")
     outputs = c.convert(est.final_estimator_, features, "final_estimator")
-    result: dict[str, Value | Block] = {"transform": features}
-    for method in ("predict_proba", "decision_function"):
-        if classes is not None and method in outputs:
-            result[method] = outputs[method]
-    predicted = outputs["predict"]
-    if classes is not None:
+    final = est.final_estimator_
+
+    def answers(method: str) -> Value | Block:
+        return answer_of(c, outputs, final, "final_estimator", method)
+
+    def predict() -> Value | Block:
+        if classes is None:
+            return answers("predict")
         # The final estimator was fitted on positions in classes_.
-        assert isinstance(predicted, Value)
-        predicted = c.labels(predicted.cast("int64"), classes)
-    result["predict"] = predicted
-    return result
+        positions = side_by_side(c, answers("predict")).cast("int64")
+        if not isinstance(classes, list):
+            return c.labels(positions, classes)
+        return c.builder.concat([c.labels(positions.select([i]), each) for i, each in enumerate(classes)])
+
+    def predict_proba() -> Value | Block:
+        proba = answers("predict_proba")
+        # Of several labels scikit-learn gives the probability of the first class of each.
+        return beside([p.select([0]) for p in proba.values]) if isinstance(proba, Block) else proba
+
+    functions: dict[str, Callable[[], Output]] = {"transform": lambda: features, "predict": predict}
+    if classes is not None and hasattr(est, "predict_proba"):
+        functions["predict_proba"] = predict_proba
+    if classes is not None and hasattr(est, "decision_function"):
+        functions["decision_function"] = lambda: answers("decision_function")
+    return LazyOutputs(c, functions)

@@ -1,7 +1,7 @@
 """Factorisations that search for each row's weights: NMF, MiniBatchNMF and latent Dirichlet allocation.
 
-In comes a fitted estimator; out goes ``transform``, whose iterations run on the device, per row, with scikit-learn's own
-order of coordinates and criteria. NMF stops by a criterion of the whole batch, and MiniBatchNMF and the solver "mu"
+In comes a fitted estimator; out goes ``transform``, whose iterations run on the device, per row, with scikit-learn's
+own order of coordinates and criteria. NMF stops by a criterion of the whole batch, and MiniBatchNMF and the solver "mu"
 start from its mean: their specification is scikit-learn's answer to each row alone (answering.py).
 """
 
@@ -63,8 +63,7 @@ def mini_batch_nmf(c: Conversion, est: Any, X: Block) -> Outputs:
     def body(weights: Value, x: Value) -> tuple[Value, Value]:
         b = weights.builder
         after = update.next(weights, x)
-        moved = after - weights
-        change = b.sqrt(b.sum(moved * moved)) / b.sqrt(b.sum(after * after))
+        change = _norm(after - weights) / _norm(after)
         return after, ~(change <= tol) if tol > 0 else b.constant([True])
 
     b = c.builder
@@ -72,6 +71,10 @@ def mini_batch_nmf(c: Conversion, est: Any, X: Block) -> Outputs:
     # scikit-learn takes SciPy's norms of them, which refuse what is not finite.
     message = f"{c.place(est)} finds no weights for the row, which scikit-learn refuses too"
     return {"transform": Block(b.require(weights, b.abs(weights) < np.inf, message))}
+
+
+def _norm(x: Value) -> Value:
+    return x.builder.sqrt(x.builder.sum(x * x))
 
 
 def _not_negative(c: Conversion, est: Any, x: Value) -> Value:

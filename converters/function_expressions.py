@@ -235,7 +235,13 @@ class Expressions:
             self.interpreter.require(frame, self.truth(b != 0), f"{frame.source.name} divides by zero")
         if isinstance(op, ast.Pow) and plain and frame.mode == "python":
             self._power_is_real(frame, a, b)
-        return _marked(_BINARY[type(op)](a, b), plain)
+        result = _BINARY[type(op)](a, b)
+        grows = isinstance(op, (ast.Add, ast.Sub, ast.Mult, ast.Pow))
+        if grows and plain and frame.mode == "python" and isinstance(result, Traced) and result.dtype.kind == "i":
+            size = np.abs(_BINARY[type(op)](*(x.astype(float) if isinstance(x, Traced) else float(x) for x in (a, b))))
+            message = f"{frame.source.name} makes a whole number beyond 64 bits, which Python has and NumPy has not"
+            self.interpreter.require(frame, self.truth(size < 2.0**63), message)
+        return _marked(result, plain)
 
     def _number(self, x: Any) -> Any:
         """Python's and Numba's bools count as whole numbers."""

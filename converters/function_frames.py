@@ -508,7 +508,8 @@ class Record:
         numbers = not any(a.value.dtype == "string" for a in frame._columns.values())
         array = frame.to_numpy() if numbers else None  # pandas makes one dtype of a row of numbers
         self._cells = {
-            n: a.like(a.value if array is None else array[:, j].value, ()) for j, (n, a) in enumerate(frame._columns.items())
+            n: a.like(a.value if array is None else array[:, j].value, ())
+            for j, (n, a) in enumerate(frame._columns.items())
         }
 
     _outranks_arrays = True

@@ -16,6 +16,7 @@ from edgeml.converters.gaussian_process_kernels import covariance, variance
 from edgeml.converters.lazy import LazyOutputs
 from edgeml.converters.products import affine, numeric, weight_of
 from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.errors import NotFittedError
 from edgeml.ir import Value
 
 _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state")
@@ -28,6 +29,11 @@ _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state"
 )
 def gaussian_process_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     """The mean: covariances with the training rows times ``alpha_``, in the units of the target."""
+    if not hasattr(est, "X_train_"):  # scikit-learn then predicts 0, the mean before any row is seen
+        raise NotFittedError(
+            f"step {c.builder.origin or 'pipeline'}: GaussianProcessRegressor is not fitted",
+            "call fit on the pipeline before compiling it",
+        )
     values = covariance(c, est, est.kernel_, numeric(c, est, X), est.X_train_)
     mean = affine(values, weight_of(np.transpose(est.alpha_)))
     return {"predict": mean * np.atleast_1d(est._y_train_std) + np.atleast_1d(est._y_train_mean)}
@@ -82,6 +88,8 @@ def _latent_variance(c: Conversion, est: Any, x: Value, values: Value) -> Value:
     """Variance of the latent function: that of the kernel less what the training rows tell."""
     from scipy.linalg import solve_triangular
 
+    # scipy.linalg.solve checks what it is given: a covariance may overflow where its row does not.
+    values = c.builder.check_finite(values, c.place(est))
     # L is the Cholesky factor of a matrix whose eigenvalues are at least 1: its inverse keeps every digit.
     known = affine(values, solve_triangular(est.L_, np.diag(est.W_sr_), lower=True).T)
     return variance(c, est, est.kernel_, x).cast("float64") - c.builder.sum(known * known)

@@ -1,8 +1,8 @@
 """IterativeImputer: missing cells predicted from the other columns, in the order and the rounds of training.
 
-In comes a Block, out goes ``transform``. Each step is an estimator that was fitted on the columns as they stood then: it is
-converted like any other. scikit-learn leaves rows at their first filling where all cells of a *batch* are missing, so the
-specification is its answer to each row alone.
+In comes a Block, out goes ``transform``. Each step is an estimator that was fitted on the columns as they stood then:
+it is converted like any other. scikit-learn leaves rows at their first filling where all cells of a batch are missing,
+so the specification is its answer to each row alone.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def _rounds(c: Conversion, est: Any, first: Value, given: Value, missing: Value)
         outputs = c.convert(step.estimator, Block(others), f"imputation_sequence_[{at}]")
         answer = c.answer(outputs, step.estimator, "estimator", "predict", "use a regressor as estimator")
         assert isinstance(answer, Value)
-        value = b.clip(answer, float(est._min_value[j]), float(est._max_value[j])).cast(first.dtype)
-        columns[j] = b.where(missing.select([j]), value, columns[j])
+        low, high = float(est._min_value[j]), float(est._max_value[j])
+        value = answer if low == -np.inf else b.maximum(answer, low)
+        value = value if high == np.inf else b.minimum(value, high)
+        columns[j] = b.where(missing.select([j]), value.cast(first.dtype), columns[j])
     filled = b.where(missing, b.concat(columns), given)
     nothing_given = b.min(missing.cast("int64")) > 0
     return b.where(nothing_given, first, filled)

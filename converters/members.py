@@ -31,9 +31,18 @@ def one_array(c: Conversion, est: Any, X: Block, *, check: bool = True) -> Block
     return Block(X.matrix(c, est, dtype=X.dtype, check=check), form=array.form)
 
 
+def answer_of(c: Conversion, outputs: Outputs, member: Any, step: str, method: str) -> Value | Block:
+    """What a method of a converted member gives."""
+    return c.answer(outputs, member, step, method, _REMEDY)
+
+
 def value_of(c: Conversion, outputs: Outputs, member: Any, step: str, method: str) -> Value:
     """What a method of a converted member gives, several outputs side by side."""
-    answer = c.answer(outputs, member, step, method, _REMEDY)
+    return side_by_side(c, answer_of(c, outputs, member, step, method))
+
+
+def side_by_side(c: Conversion, answer: Value | Block) -> Value:
+    """An answer as one matrix, in the common dtype of its values."""
     return answer if isinstance(answer, Value) else c.builder.concat(common(answer.values))
 
 

@@ -74,7 +74,8 @@ def _log_density(c: Conversion, est: Any, x: Value) -> Value:
     """_estimate_log_gaussian_prob: the log density of each component, (rows, components)."""
     means, roots = est.means_, est.precisions_cholesky_
     distance, log_determinant = _DISTANCES[est.covariance_type](x, means, roots)
-    return -0.5 * (float(x.width * math.log(2 * math.pi)) + distance) + row(log_determinant)
+    log_density: Value = -0.5 * (float(x.width * math.log(2 * math.pi)) + distance) + row(log_determinant)
+    return log_density
 
 
 def _stored(x: Value, distances: list[Value]) -> Value:

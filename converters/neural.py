@@ -1,8 +1,8 @@
 """Multi-layer perceptrons: product plus intercept, then the activation, layer by layer as scikit-learn goes.
 
 In comes a fitted MLPClassifier, MLPRegressor or BernoulliRBM; out go ``predict`` and, for the classifier,
-``predict_proba``; of the Boltzmann machine ``transform``. A network fitted on float32 has float32 weights and computes in
-float32 on float32 rows.
+``predict_proba``; of the Boltzmann machine ``transform``. A network fitted on float32 has float32 weights and computes
+in float32 on float32 rows.
 """
 
 from __future__ import annotations

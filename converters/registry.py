@@ -34,8 +34,8 @@ Convert = Callable[["Conversion", Any, Block], Outputs]
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer to
-    a batch depends on the whole batch, ``random`` names methods that draw random numbers: see answering.py.
+    """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer
+    to a batch depends on the whole batch, ``random`` names methods that draw random numbers: see answering.py.
     """
 
     key: str

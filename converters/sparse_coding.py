@@ -1,7 +1,7 @@
 """Sparse codes of rows over a fitted dictionary, and sparse principal components.
 
-In comes a fitted SparseCoder, DictionaryLearning, MiniBatchDictionaryLearning, SparsePCA or MiniBatchSparsePCA; out goes
-``transform``. The searches (matching pursuit, least angles, coordinate descent) run on the device, a row each: the
+In comes a fitted SparseCoder, DictionaryLearning, MiniBatchDictionaryLearning, SparsePCA or MiniBatchSparsePCA; out
+goes ``transform``. The searches (matching pursuit, least angles, coordinate descent) run on the device, a row each: the
 program keeps which atoms are active as a mask where scikit-learn swaps them to the front.
 """
 
@@ -164,9 +164,7 @@ def _matching_pursuit(b: Builder, covariance: Value, gram: Array, atoms: int) ->
 class _Angles:
     """lars_path on a precomputed Gram matrix: codes at the penalty ``least``, or after ``most`` steps."""
 
-    def __init__(
-        self, gram: Array, rows: int, least: float, most: int, *, lasso: bool, positive: bool
-    ) -> None:
+    def __init__(self, gram: Array, rows: int, least: float, most: int, *, lasso: bool, positive: bool) -> None:
         self.gram, self.rows, self.least, self.most = gram, rows, least, most
         self.lasso, self.positive, self.k = lasso, positive, len(gram)
 
@@ -224,7 +222,7 @@ class _Angles:
     def _step(
         self, b: Builder, active: Value, sign: Value, covariance: Value, code: Value, largest: Value, products: Value
     ) -> tuple[Value, Value, Value, Value, Value]:
-        """One step along the active atoms' common angle: covariances, code, active atoms, signs, whether one has left."""
+        """A step along the active atoms' common angle: covariances, code, active atoms, signs, whether one has left."""
         direction = _solved(active, self.gram, sign)
         scale = 1.0 / b.sqrt(b.sum(direction * b.where(active, sign, 0.0)))
         direction = direction * scale
@@ -251,4 +249,3 @@ class _Angles:
         """scikit-learn's min_pos of the cells that count."""
         b = x.builder
         return b.min(b.where(where & (x > 0.0), x, float(np.finfo(np.float64).max)))
-

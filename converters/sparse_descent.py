@@ -1,8 +1,8 @@
-"""The lasso's coordinate descent on a Gram matrix, a row a problem, as scikit-learn's enet_coordinate_descent_gram goes.
+"""The lasso's coordinate descent on a Gram matrix, a problem a row: scikit-learn's enet_coordinate_descent_gram.
 
 In come a row's products with the atoms; out goes its code. Which coordinates are left out by the gap-safe rules, and at
-which pass a row is done, follow scikit-learn's own arithmetic, since its tolerance lies above what is compared. Called by
-sparse_coding.py.
+which pass a row is done, follow scikit-learn's own arithmetic, since its tolerance lies above what is compared. Called
+by sparse_coding.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ Array = npt.NDArray[Any]
 _TOLERANCE = 1e-8  # scikit-learn's own in sparse_encode
 
 
-def coordinate_descent(
-    x: Value, products: Value, gram: Array, penalty: float, most: int, *, positive: bool
-) -> Value:
+def coordinate_descent(x: Value, products: Value, gram: Array, penalty: float, most: int, *, positive: bool) -> Value:
     """Codes of width k from rows ``x`` and their products with the k atoms, after at most ``most`` passes."""
     return _Descent(gram, penalty, most, positive).code(x, products)
 

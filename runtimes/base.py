@@ -176,9 +176,9 @@ class Model(Recordable):
         return self._run("score_samples", X)
 
     @_Method
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: Any) -> Array | list[Array]:
         """Transformed rows, (rows, features); dense also where scikit-learn returns a sparse matrix."""
-        return self._run("transform", X)
+        return self._as_returned("transform", self._run("transform", X))
 
     # --- one row: the engine's own function, bound at first use, so that a call has no layer in between
     @_OneRow
@@ -273,9 +273,12 @@ class Model(Recordable):
         return one if widths is None else lambda row: _split(one(row), widths)
 
     def _as_returned(self, method: str, answer: Array) -> Array | list[Array]:
-        """What an engine computed in the form the pipeline returns it: its columns as a list of arrays, or as it is."""
-        widths = self.manifest["methods"][method].get("widths")
-        return answer if widths is None else _split(answer, widths)
+        """What an engine computed in the form the pipeline returns it: as it is, or its columns as several arrays."""
+        facts = self.manifest["methods"][method]
+        if "widths" not in facts:
+            return answer
+        parts = _split(answer, facts["widths"])
+        return parts if facts["form"] == "list" else np.stack(parts)
 
     def _start_recording(self, settings: Settings) -> Recording:
         from edgeml.runtimes.recording import Recording

@@ -67,7 +67,8 @@ class NativeEngine:
                 output is None
                 or (output.form, output.dtype) != (facts["form"], facts["dtype"])
                 or (
-                    output.form == "list" and [coded.program.type_of(v).width for v in output.values] != facts["widths"]
+                    output.form in ("list", "stack")
+                    and [coded.program.type_of(v).width for v in output.values] != facts["widths"]
                 )
             ):
                 raise ManifestError(f"{PROGRAM}: method {method} is not what the manifest says", "compile it again")

@@ -197,9 +197,12 @@ def _check_live(
 
 
 def _single_rows(X: Any) -> list[Any]:
-    """The rows one by one, as batches of one; X itself where there is no row."""
+    """Copies of the rows one by one, as batches of one; X itself where there is no row."""
     count = X.shape[0] if hasattr(X, "shape") else len(X)
-    return [X.iloc[i : i + 1] if hasattr(X, "iloc") else X[i : i + 1] for i in range(count)] or [X]
+    places = ([i] for i in range(count))
+    if hasattr(X, "iloc"):
+        return [X.iloc[place] for place in places] or [X]
+    return [X[place] if hasattr(X, "shape") else [X[place[0]]] for place in places] or [X]
 
 
 def _judge(

@@ -41,6 +41,7 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_quantised,
     onnx_rank,
     onnx_remainder,
+    onnx_search,
     onnx_special,
     onnx_tensor_ops,
     onnx_tree_sums,
@@ -205,7 +206,7 @@ class _Lowering:
         groups: list[list[Tensor]] = []
         for v in output.values:
             part = self._in_dtype(self.tensors[v], output)
-            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form != "list":
+            if groups and groups[-1][0].type.dtype == part.type.dtype and output.form in ("vector", "matrix"):
                 groups[-1].append(part)
             else:
                 groups.append([part])

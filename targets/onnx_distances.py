@@ -17,6 +17,7 @@ import onnx_ir as ir
 from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.program import Node
 from edgeml.targets.onnx_graph import DTYPES, Tensor, Writer, lowers
+from edgeml.targets.onnx_search import smallest
 
 _UNROLLED = 12
 
@@ -51,6 +52,12 @@ class _Cells:
 
     def __abs__(self) -> _Cells:
         return self._with("Abs", self)
+
+    def __neg__(self) -> _Cells:
+        return self._with("Neg", self)
+
+    def __lt__(self, other: Any) -> _Cells:
+        return self._with("Less", self, other)
 
     def __gt__(self, other: Any) -> _Cells:
         return self._with("Greater", self, other)
@@ -157,17 +164,7 @@ def _mahalanobis(w: Writer, x: Tensor, points: Any, inverse: Any) -> ir.Value:
 def top_k(w: Writer, node: Node, x: Tensor) -> ir.Value:
     """onnxruntime takes the lower position of equals, as the standard says; NaN goes last as infinity."""
     value = w.op("Where", w.op("IsNaN", x.value), np.array([[np.inf]], x.type.dtype), x.value)
-    results = [ir.Value(name=w.unique("nearest")) for _ in range(2)]
-    w.nodes.append(
-        ir.node(
-            "TopK",
-            [value, w.stored(np.array([node.attrs["k"]], np.int64))],
-            {"axis": 1, "largest": 0, "sorted": 1},
-            outputs=results,
-            version=w.opsets[""],
-        )
-    )
-    return results[1]
+    return smallest(w, value, node.attrs["k"])[1]
 
 
 @lowers("TakeAlong")

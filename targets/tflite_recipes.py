@@ -88,8 +88,9 @@ class Recipes:
             return self._filled(node, column)
         if node.op in _WITH_CONSTANT:
             return self._with_constant(node, column)
-        before = self._operand(node, 0, column) if node.inputs else None
-        steps = None if before is None else self._steps(node, column)
+        # Of other ops a column of the result is none of the operand's.
+        steps = self._steps(node, column) if node.inputs else None
+        before = None if steps is None else self._operand(node, 0, column)
         return None if before is None or steps is None else before + steps
 
     def _operand(self, node: Node, number: int, column: int) -> Recipe | None:

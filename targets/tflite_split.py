@@ -84,7 +84,7 @@ class _Splitter:
         pinned = self._pinned()
         self.model = self._model(pinned)
         self.core = set(self.model)
-        if not self.core & self._all(*WEIGHTS) and self._all(*WEIGHTS):
+        if not self.core & self._all(*WEIGHTS) and self._all(*WEIGHTS, "Loop"):
             self._nothing_left(pinned)
 
     # --- which values
@@ -139,6 +139,13 @@ class _Splitter:
                 f"step {steep[0].origin}: its isotonic calibration has steps too steep for the numbers of TFLite "
                 "(float32), and all of the model stands in front of it",
                 "calibrate with method='sigmoid' or 'temperature', or leave out the format tflite",
+            )
+        loops = [n for n in self.program.nodes if n.op == "Loop"]
+        if loops:
+            raise FormatError(
+                f"step {loops[-1].origin or 'pipeline'}: it iterates (Loop), for each row as long as that needs, and "
+                "all of the model stands in front of it or in it: TFLite has no such loop",
+                "leave out the format tflite",
             )
         node = self.program.node_of(max(pinned & self._all(*WEIGHTS)))
         raise FormatError(

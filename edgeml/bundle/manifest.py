@@ -29,7 +29,7 @@ MAX_ENTRIES = 256
 MAX_CLASSES = 100_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_FORMS = ("vector", "matrix", "list")
+_FORMS = ("vector", "matrix", "list", "stack")
 
 
 def check_manifest(data: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def _object(value: Any, where: str, fields: set[str]) -> None:
 def _method(value: Any, where: str) -> None:
     _object(value, where, {"form", "dtype"})
     if value["form"] not in _FORMS:
-        raise ManifestError(f"{where}.form must be vector, matrix or list, not {_shown(value['form'])}")
+        raise ManifestError(f"{where}.form must be vector, matrix, list or stack, not {_shown(value['form'])}")
     _text(value["dtype"], f"{where}.dtype", MAX_NAME, empty=False)
-    if value["form"] == "list":
+    if value["form"] in ("list", "stack"):
         widths = value.get("widths")
         if not isinstance(widths, list) or not 0 < len(widths) <= MAX_CLASSES:
             raise ManifestError(f"{where}.widths must be a list of 1 to {MAX_CLASSES} widths")

@@ -76,7 +76,7 @@ def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Op
         "version": options.version,
         "estimator": _describe(pipeline),
         "methods": {
-            m: {"form": form, "dtype": dtype} | ({"widths": converted.widths[m]} if form == "list" else {})
+            m: {"form": form, "dtype": dtype} | ({"widths": converted.widths[m]} if m in converted.widths else {})
             for m, (form, dtype) in returns.items()
         },
         "classes": None if classes is None else _labels(classes),

@@ -52,7 +52,7 @@ class Converted:
     """``returns``: form and dtype of what each method returns; ``left_out``: why a method has no answer to any row,
     or another one every time.
 
-    ``widths`` has, for each method that returns a list of arrays, the columns of each.
+    ``widths`` has, for each method that returns a list or stack of arrays, the columns of each.
     """
 
     programs: Programs
@@ -134,8 +134,6 @@ def _returns(
             left_out[method] = error.cause
             continue
         answer = truth.outputs[method]
-        if answer.ndim not in (1, 2):
-            raise SampleError(f"{method} returns an array of {answer.ndim} dimensions", "this cannot be compiled")
         dtype = answer.dtype
         if dtype.kind in "Mm":
             raise SampleError(
@@ -146,10 +144,10 @@ def _returns(
             # The width NumPy gives a batch's labels follows classes_, not the rows at hand. A DummyClassifier, whose
             # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
-        found = widths(pipeline, method, head.take(truth.answered[:1]))
-        if found is not None:
-            lists[method] = found
-        form: Form = "list" if found is not None else "vector" if answer.ndim == 1 else "matrix"
+        form: Form = "vector" if answer.ndim == 1 else "matrix"
+        several = widths(pipeline, method, head.take(truth.answered[:1]))
+        if several is not None:
+            form, lists[method] = several
         result[method] = (form, "O" if dtype.kind == "O" else dtype.str)
     if not result:
         assert failure is not None

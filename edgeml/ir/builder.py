@@ -279,6 +279,10 @@ class Builder:
         """numpy.power of floats; at least one of the two is a value."""
         return self.binary("Pow", x, y)
 
+    def mod(self, x: Any, y: Any) -> Value:
+        """numpy.mod of floats: the remainder has the sign of y; at least one of the two is a value."""
+        return self.binary("Mod", x, y)
+
     def log1p(self, x: Value) -> Value:
         return self.op("Log1p", x)
 
@@ -369,6 +373,10 @@ class Builder:
     def top_k(self, x: Value, k: int) -> Value:
         """Positions of a row's k smallest cells, smallest first, the leftmost of equals first."""
         return self.op("TopK", x, k=int(k))
+
+    def heap_k(self, x: Value, k: int) -> Value:
+        """Positions of k smallest cells of a row as a heap keeps them: which of equals is up to their order."""
+        return self.op("HeapK", x, k=int(k))
 
     def take_along(self, x: Value, positions: Value) -> Value:
         """The cells of each row at computed positions; of a constant, the same row for all."""

@@ -39,7 +39,7 @@ def run(program: Program, columns: Mapping[str, Array], outputs: Iterable[str] |
     """Evaluate outputs (all by default) on columns of shape (rows,) or (rows, width).
 
     String columns are object arrays of str, None and NaN. Returns one array an output: (rows,) for the form "vector",
-    else (rows, width), also of a "list". Raises InputError where the program refuses a row.
+    else (rows, width), also of a "list" or "stack". Raises InputError where the program refuses a row.
     """
     wanted = list(program.outputs if outputs is None else outputs)
     keep = needed(program, wanted)
@@ -98,7 +98,7 @@ def _dense(x: sparse.Argument | None) -> Array | None:
 
 
 def assemble(parts: list[Array | None], output: Output, rows: int) -> Array:
-    """Put an output's values together in scikit-learn's shape and dtype; those of a list side by side."""
+    """Put an output's values together in scikit-learn's shape and dtype; those of a list or stack side by side."""
     arrays = [np.broadcast_to(p, (rows, p.shape[1])) for p in parts if p is not None]
     if output.form == "vector":
         return arrays[0][:, 0].astype(output.dtype)

@@ -53,6 +53,18 @@ def _powered(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w:
     return a + w * power(abs(d)), b
 
 
+def _below(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
+    return a + choose(d < 0.0, -d, 0.0), b
+
+
+def _below_squared(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
+    return a + choose(d < 0.0, d * d, 0.0), b
+
+
+def _most_below(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
+    return choose(-d > a, -d, a), b
+
+
 def _share(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
     size = abs(x) + abs(y)
     return a + abs(d) / choose(size > 0.0, size, 1.0), b
@@ -74,16 +86,6 @@ def _additive_chi2(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: A
 
 def _unequal(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
     return a + choose(x == y, 0.0, 1.0), b
-
-
-def _present(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
-    known = d == d
-    return a + choose(known, d * d, 0.0), b + choose(known, 1.0, 0.0)
-
-
-def _rescaled(choose: Any, a: Any, b: Any, k: Any) -> Any:
-    """Squared, scaled up to all k columns; NaN (0 / 0) where the two points share none."""
-    return a / b * k
 
 
 def _both_or_one(choose: Any, power: Any, a: Any, b: Any, x: Any, y: Any, d: Any, w: Any) -> Any:
@@ -116,7 +118,8 @@ def _kulsinski(choose: Any, a: Any, b: Any, k: Any) -> Any:
     return (b - a + k) / (b + k)
 
 
-# ``minkowski`` is without its root, ``seuclidean``, ``mahalanobis`` and ``nan_euclidean`` are squared. Mahalanobis
+# ``below`` and its kin are by how much x falls short of y, for the boxes of a k-d tree. ``minkowski`` is without its
+# root, ``seuclidean`` and ``mahalanobis`` are squared. Mahalanobis
 # distances need a matrix and stand beside this table.
 METRICS = {
     "sqeuclidean": Metric(_square, _first),
@@ -124,11 +127,13 @@ METRICS = {
     "manhattan": Metric(_absolute, _first),
     "chebyshev": Metric(_largest, _first),
     "minkowski": Metric(_powered, _first),
+    "below": Metric(_below, _first),
+    "below_squared": Metric(_below_squared, _first),
+    "most_below": Metric(_most_below, _first),
     "canberra": Metric(_share, _first),
     "braycurtis": Metric(_shares, _ratio_or_zero),
     "additive_chi2": Metric(_additive_chi2, _first),
     "hamming": Metric(_unequal, _mean),
-    "nan_euclidean": Metric(_present, _rescaled),
     "jaccard": Metric(_both_or_one, _jaccard),
     "dice": Metric(_both_or_one, _dice),
     "rogerstanimoto": Metric(_both_or_one, _rogers_tanimoto),

@@ -68,7 +68,7 @@ def couple_pairs(x: Array, classes: int) -> Array:
         part = p[going]
         qp = np.stack([reduce_sum(q[going, t] * part)[:, 0] for t in range(k)], axis=1)
         pqp = reduce_sum(part * qp)
-        far = ~(np.fmax.reduce(np.abs(qp - pqp), axis=1) < COUPLING_TOLERANCE / k)
+        far = ~(np.fmax.reduce(np.abs(qp - pqp), axis=1, initial=0.0) < COUPLING_TOLERANCE / k)
         going, qp, pqp, part = going[far], qp[far], pqp[far], part[far]
         if not going.size:
             break

@@ -19,7 +19,7 @@ DTYPES: tuple[Dtype, ...] = ("float64", "float32", "int64", "bool", "string")
 
 # A cell of a string value is a str, or one of scikit-learn's two kinds of missing: None and NaN.
 Attr = Any  # int | float | str | bool | numpy.ndarray | tuple[str | float | None, ...] | Program; see spec.py
-Form = Literal["vector", "matrix", "list"]
+Form = Literal["vector", "matrix", "list", "stack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Output:
 
     ``form`` is ``"vector"`` for a one-dimensional result (one value of width 1) and ``"matrix"`` for a
     two-dimensional one, its ``values`` side by side. ``"list"`` is a list of two-dimensional arrays, one a value, as
-    predict_proba of several outputs gives it; engines too put its values side by side, and Model takes them apart.
+    predict_proba of several outputs gives it, and ``"stack"`` one array of such arrays of one width, (values, rows,
+    width); engines too put their values side by side, and Model takes them apart.
     ``dtype`` is the NumPy dtype scikit-learn returns, as a string.
     """
 

@@ -13,7 +13,7 @@ from edgeml.ir.ops import OPS
 from edgeml.ir.program import DTYPES, Attr, Input, Output, Program, ValueType
 from edgeml.ir.table import Array, Op
 
-_FORMS = ("vector", "matrix", "list")
+_FORMS = ("vector", "matrix", "list", "stack")
 
 
 def check(program: Program) -> Program:

@@ -43,6 +43,8 @@ ROUND_AT_WILL = frozenset(
         "LogGamma",
         "BesselK",
         "Pow",
+        "Loop",
+        "Solve",
     }
 )
 

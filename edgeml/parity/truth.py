@@ -18,6 +18,7 @@ import numpy as np
 from edgeml.compare import compare, side_by_side
 from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import SampleError, UnsupportedEstimatorError
+from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
@@ -68,12 +69,13 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
-    """What one method returns, as one dense array: of a list of arrays, one an output, all columns side by side; about
-    each row alone where an estimator's answer is one about the batch.
+    """What one method returns, as one dense array: of a list or stack of arrays all columns side by side; about each
+    row alone where an estimator's answer is one about the batch.
     """
     count = len(rows)
     if count > 1 and answers_alone(pipeline):
-        parts = [rows.iloc[i : i + 1] if hasattr(rows, "iloc") else rows[i : i + 1] for i in range(count)]
+        # Copies: IterativeImputer writes into a single row that it is given.
+        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
         return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
     return _call(pipeline, method, rows)
 
@@ -99,11 +101,13 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
     return answer
 
 
-def widths(pipeline: Any, method: str, rows: Any) -> list[int] | None:
-    """Columns of each array where a method returns a list of them, None for one array."""
+def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
+    """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
         result = getattr(pipeline, method)(as_given(rows))
-    return [part.shape[1] for part in result] if isinstance(result, (list, tuple)) else None
+    if isinstance(result, (list, tuple)):
+        return "list", [part.shape[1] for part in result]
+    return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
 
 
 def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | None = None) -> Truth:

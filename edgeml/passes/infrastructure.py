@@ -87,7 +87,7 @@ def _check_kept(before: Program, after: Program, modified: bool) -> None:
     for name, old in before.outputs.items():
         new = after.outputs[name]
         widths = [[p.type_of(v).width for v in o.values] for p, o in ((before, old), (after, new))]
-        same = widths[0] == widths[1] if old.form == "list" else sum(widths[0]) == sum(widths[1])
+        same = widths[0] == widths[1] if old.form in ("list", "stack") else sum(widths[0]) == sum(widths[1])
         if (old.form, old.dtype) != (new.form, new.dtype) or not same:
             raise PassError(f"output {name} changed its form, dtype or width")
 

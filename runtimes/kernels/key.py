@@ -32,8 +32,8 @@ _LINUX_NAMES = {
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
     formulas = Path(elementary.__file__)
-    others = sorted(formulas.parent.glob("elementary_*.py"))
-    return [*sorted(FOLDER.glob("*.py")), formulas, *others, Path(metrics.__file__)]
+    more = [*sorted(formulas.parent.glob("elementary_*.py")), Path(metrics.__file__)]
+    return [*sorted(FOLDER.glob("*.py")), formulas, *more]
 
 
 def identity() -> str:

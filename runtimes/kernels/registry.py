@@ -47,6 +47,7 @@ VIEWS = {
 MODULES = (
     "move", "elementwise", "along_rows", "quantised", "tables", "ranks", "tree_ranks", "tree_codes", "tree_bits",
     "tree_deep", "trees", "checks", "counting", "text", "distances", "pairs", "iterate", "special", "remainder",
+    "search",
 )  # fmt: skip
 
 

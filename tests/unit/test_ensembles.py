@@ -15,9 +15,12 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+import edgeml
+from edgeml.cli.results import result_columns
 from edgeml.converters import to_program
-from edgeml.errors import UnsupportedEstimatorError, UnsupportedParameterError
-from tests.oracle import assert_same, converted, schema_of
+from edgeml.errors import UnsupportedParameterError
+from edgeml.ir import interpreter
+from tests.oracle import assert_same, columns_of, converted, schema_of
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(150, 4))
@@ -67,14 +70,20 @@ def test_voting_without_dropped_estimators():
     assert_same(est.fit(X, X[:, 0] * X[:, 1]), X)
 
 
-def test_voting_refuses_negative_weights_and_three_dimensions():
+def test_voting_refuses_negative_weights():
     est = VotingClassifier(classifiers(), weights=[1, -2, 1]).fit(X, target(3))
     with pytest.raises(UnsupportedParameterError, match="weights"):
         converted(est, X)
+
+
+def test_voting_without_flatten_transform_gives_three_axes(tmp_path):
     est = VotingClassifier(classifiers(), voting="soft", flatten_transform=False).fit(X, target(3))
-    to_program(est, schema_of(X), {"predict": ("vector", "O")})
-    with pytest.raises(UnsupportedParameterError, match="flatten_transform=True"):
-        to_program(est, schema_of(X), {"predict": ("vector", "O"), "transform": ("matrix", "f8")})
+    edgeml.compile(est, X, output=tmp_path / "m.edgeml", formats=["native"]).close()
+    with edgeml.load(tmp_path / "m.edgeml") as model:
+        np.testing.assert_allclose(model.transform(X), est.transform(X), rtol=1e-12)
+        assert model.transform(X).shape == (3, len(X), 3)
+        columns = result_columns("transform", model.transform(X[:2]), None)
+        assert list(columns)[:4] == ["transform_0_0", "transform_0_1", "transform_0_2", "transform_1_0"]
 
 
 @pytest.mark.parametrize("weights", [None, [2, 1, 1], [0.1, 0.7, 0.25]])
@@ -138,12 +147,14 @@ def test_nested_ensembles():
     assert_same(est.fit(X, target(3)), X)
 
 
-def test_stacking_refuses_a_multilabel_target():
+def test_stacking_of_a_multilabel_target_gives_the_first_class_of_each_label():
     y = (X[:, :2] > 0).astype(int)
     est = StackingClassifier(
         [("tree", DecisionTreeClassifier(max_depth=2))],
         final_estimator=DecisionTreeClassifier(max_depth=2),
         cv=3,
     ).fit(X, y)
-    with pytest.raises(UnsupportedEstimatorError, match="multilabel"):
-        to_program(est, schema_of(X), {"predict": ("matrix", "i8")})
+    returns = {"predict": ("matrix", "i8"), "predict_proba": ("matrix", "f8")}
+    found = interpreter.run(to_program(est, schema_of(X), returns), columns_of(X, schema_of(X)))
+    np.testing.assert_array_equal(found["predict"], est.predict(X))
+    np.testing.assert_array_equal(found["predict_proba"], est.predict_proba(X))

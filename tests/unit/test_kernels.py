@@ -98,6 +98,8 @@ for _d in FLOATS:
     case("Pow", [_d, _d], [4, 1], lambda b, x, y: [b.op("Pow", x, y), b.op("Pow", b.abs(x), b.op("Round", y))])
     case("Fmod", [_d, _d], [4, 4], lambda b, x, y: b.op("Fmod", x, y))
     case("Fmod", [_d], [4], lambda b, x, d=_d: b.op("Fmod", x, b.constant(row_of(d, 4, 7))))
+    case("Mod", [_d, _d], [4, 4], lambda b, x, y: b.mod(x, y))
+    case("Mod", [_d], [4], lambda b, x: [b.mod(x, 0.7), b.mod(x, -3.0), b.mod(x, 0.0)])
     for _order in (0.0, -0.5, 1.0, 2.7):
         case("BesselK", [_d], [4], lambda b, x, order=_order: b.op("BesselK", x, order=order))
     for _width in (1, 2, 7):
@@ -200,9 +202,31 @@ for _d in FLOATS:
     case("Distances", [_d], [2], lambda b, x, d=_d: b.distances(x, cells(d, 2, 4, 3), "minkowski", p=1.5))
     for _k in (1, 3, 9):
         case("TopK", [_d], [9], lambda b, x, k=_k: b.top_k(x, k))
+for _k in (1, 2, 3, 6, 9):
+    case("HeapK", ["float64"], [9], lambda b, x, k=_k: b.heap_k(x, k))
+    case("HeapK", ["int64"], [30], lambda b, x, k=_k: b.heap_k(b.clip(x, 0, 4).cast("float64"), k))
+for _leaves in (1, 2, 8):
+    _starts = np.sort(np.random.default_rng(_leaves).integers(0, 20, _leaves + 1))
+    _starts[0], _starts[-1] = 0, 20
+    case(
+        "VisitOrder",
+        ["float64"],
+        [2 * _leaves - 1],
+        lambda b, x, s=_starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+    )
 for _d in (*NUMBERS, "bool"):
     case("TakeAlong", [_d, "float64"], [6, 6], lambda b, x, y: b.take_along(x, b.top_k(y, 4)))
     case("TakeAlong", ["float64"], [6], lambda b, y, d=_d: b.take_along(b.constant(row_of(d, 6, 1)), b.top_k(y, 4)))
+for _d in NUMBERS:
+    for _size in (1, 3, 12):
+        case("SumGroups", [_d], [12], lambda b, x, size=_size: b.op("SumGroups", x, size=size))
+for _classes in (2, 3, 5):
+    case(
+        "CouplePairs",
+        ["float64"],
+        [_classes * (_classes - 1) // 2],
+        lambda b, x, k=_classes: b.op("CouplePairs", b.sigmoid(x), classes=k),
+    )
 case("CheckFinite", ["int64"], [4], lambda b, x: b.check_finite(b.op("Cast", x, to="float64"), "step"))
 for _dtypes, _widths, _build in LOOPS:
     case("Loop", _dtypes, _widths, _build)

@@ -149,6 +149,7 @@ CASES = {
             (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
         )
     ],
+    "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
     "BesselK": [
         attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
         for order in (0.0, 0.5, -1.0, 2.7)
@@ -265,6 +266,17 @@ CASES = {
             id="Solve-not-definite",
         )
     ],
+    "SumGroups": [
+        attributes("SumGroups", {"x": rows_of(cells, 12)}, size=size)
+        for cells in (ARITHMETIC, F4[np.isfinite(F4)], np.array([1, -7, 2**40]))
+        for size in (1, 4, 12)
+    ],
+    "CouplePairs": [
+        attributes(
+            "CouplePairs", {"x": rows_of(np.array([1e-7, 0.1, 0.5, 0.83, 1 - 1e-7]), k * (k - 1) // 2)}, 1e-9, classes=k
+        )
+        for k in (2, 3, 6)
+    ],
     "CheckFinite": [
         attributes("CheckFinite", {"x": ARITHMETIC}, allow_nan=False, what="step (Estimator)"),
         attributes("CheckFinite", {"x": FLOATS[:5]}, allow_nan=True, what="step (Estimator)"),
@@ -286,6 +298,20 @@ CASES = {
         Case({"x": rows_of(values, 40)}, lambda b, x, k=k: b.top_k(x, k), id=f"TopK-{values.dtype}-{k}")
         for values in (FLOATS[FLOATS != INF], F4[F4 != INF])
         for k in (1, 7, 40)
+    ],
+    "HeapK": [
+        Case({"x": rows_of(values, width)}, lambda b, x, k=k: b.heap_k(x, k), id=f"HeapK-{len(values)}-{width}-{k}")
+        for values in (np.array([0.0, 1.0, 2.0, 5.0, INF]), np.arange(50) * 0.1)
+        for width in (9, 40, 700)
+        for k in (1, 2, 5, 9)
+    ],
+    "VisitOrder": [
+        Case(
+            {"x": rows_of(np.array([0.0, 1.0, 2.0, INF]), 2 * leaves - 1)},
+            lambda b, x, s=starts: b.op("VisitOrder", x, points=np.random.default_rng(1).permutation(20), starts=s),
+            id=f"VisitOrder-{leaves}",
+        )
+        for leaves, starts in ((1, np.array([0, 20])), (2, np.array([0, 7, 20])), (4, np.array([0, 3, 3, 11, 20])))
     ],
     "TakeAlong": [
         *(

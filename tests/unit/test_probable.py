@@ -43,12 +43,6 @@ def test_a_dummy_that_draws_is_refused_by_name(strategy, tmp_path):
     assert "strategy='prior'" in str(caught.value)
 
 
-def test_several_outputs_of_a_dummy_classifier_are_refused_with_the_reason(tmp_path):
-    model = DummyClassifier().fit(X, np.stack([Y, Y > 1], axis=1))
-    with pytest.raises(CompileError, match="a list of 2 arrays"):
-        edgeml.compile(model, X, output=tmp_path / "m.edgeml")
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("rows", [1, 2, 50])
 def test_answers_that_depend_on_no_column_have_as_many_rows_as_the_input(engine, rows, load):

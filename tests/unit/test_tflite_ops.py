@@ -32,6 +32,8 @@ ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
 NOT_IN_A_GRAPH = {
     "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
     "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
+    "HeapK": "one cell after the other", "VisitOrder": "float64 comparisons",
+    "CouplePairs": "iterations",
 }  # fmt: skip
 
 
@@ -62,6 +64,7 @@ for _values in (FINITE, INTS):
     for _op in ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin"):
         _cells = rows_of(np.array([0.5, -1.25, 3.0, 3.0]) if _values is FINITE else INTS[:4], 5)
         case(_op, {"x": _cells}, lambda b, x, op=_op: b.op(op, x))
+case("SumGroups", {"x": rows_of(FINITE[:3], 12)}, lambda b, x: b.op("SumGroups", x, size=4), 1e-6)
 for _op in ("Less", "LessEqual", "Greater", "GreaterEqual", "Equal"):
     case(_op, {"x": rows_of(FLOATS, 2), "y": rows_of(FLOATS, 2, 1)}, lambda b, x, y, op=_op: b.op(op, x, y))
 case("Div", {"x": rows_of(FINITE, 2), "y": rows_of(FINITE[:-1], 2, 1)}, lambda b, x, y: x / y, 1e-6)

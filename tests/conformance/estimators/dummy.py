@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -9,6 +10,13 @@ from sklearn.preprocessing import StandardScaler
 from tests.conformance.estimators.data import iris_names, missing, number, one_column, two_classes, two_numbers
 from tests.conformance.estimators.naive_bayes import one_class, whole_numbers
 from tests.conformance.estimators.table import variant
+
+
+def two_labels():
+    """Two labels a row."""
+    X, y = two_classes()
+    return X, np.stack([y, y > 1], axis=1)
+
 
 _STRINGS = "predict returns strings or objects, and TFLite has only numbers"
 
@@ -21,6 +29,9 @@ VARIANTS = (
     variant(DummyClassifier(), one_class),
     variant(DummyClassifier(), missing),
     variant(make_pipeline(StandardScaler(), DummyClassifier()), two_classes, of="DummyClassifier"),
+    variant(DummyClassifier(), two_labels),
+    variant(DummyClassifier(strategy="most_frequent"), two_labels),
+    variant(DummyClassifier(strategy="constant", constant=[2, 0]), two_labels),
     variant(DummyRegressor(), number),
     variant(DummyRegressor(strategy="median"), number),
     variant(DummyRegressor(strategy="quantile", quantile=0.2), number),

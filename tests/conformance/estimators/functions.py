@@ -79,7 +79,9 @@ def products(X):
 
 def special_functions(X):
     parts = [np.sin(X), np.cos(X), np.tanh(X), np.sinh(X / 9), np.cosh(X / 9), np.arcsinh(X), np.expm1(-X), np.cbrt(X)]
-    return np.hstack([*parts, np.power(np.abs(X), 1.5), special.expit(X), special.erf(X), special.xlogy(X, np.abs(X) + 1)])
+    return np.hstack(
+        [*parts, np.power(np.abs(X), 1.5), special.expit(X), special.erf(X), special.xlogy(X, np.abs(X) + 1)]
+    )
 
 
 def roundings(X):
@@ -195,10 +197,10 @@ def stepped(n):
     total = 0
     for k in range(6):
         if n % 3 == 0:
-            total += n // 2
+            total += n // 20
         elif n < 0:
             return -1
-        n = n + k
+        n = n // 2 + k
     return total
 
 

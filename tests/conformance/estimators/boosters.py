@@ -1,0 +1,131 @@
+"""Boosters of other libraries, alone and in pipelines: XGBoost, LightGBM, CatBoost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
+
+from tests.conformance.estimators.data import float32, iris, missing, number, one_column, two_numbers
+from tests.conformance.estimators.table import variant
+
+
+def two() -> Any:
+    """Two classes that overlap, called 0 and 1."""
+    X, y = iris()
+    return X[y > 0], y[y > 0] - 1
+
+
+def counts() -> Any:
+    """A target of counts."""
+    X, y = number()
+    return X, np.round(np.abs(y)) + 1
+
+
+def absent() -> Any:
+    """Missing cells written as -1."""
+    X, y = missing()
+    return np.where(np.isnan(X), -1.0, X), y
+
+
+def codes() -> Any:
+    """Two columns of categories as codes, one of them with many, and one of numbers with missing cells."""
+    rng = np.random.default_rng(8)
+    X = np.stack([rng.integers(0, 7, 300), rng.integers(0, 400, 300), rng.normal(size=300)], axis=1).astype(float)
+    X[rng.random((300, 3)) < 0.05] = np.nan
+    code = np.nan_to_num(X)
+    return X, (code[:, 0] % 3) * 2.0 + (code[:, 1] % 7 > 3) * 3.0 + code[:, 2]
+
+
+def categories() -> Any:
+    """A frame with columns of pandas categories, strings and numbers."""
+    rng = np.random.default_rng(9)
+    X = pd.DataFrame({"a": rng.normal(size=200)})
+    X["c"] = pd.Categorical(np.array(["u", "v", "w", "x", "y"])[rng.integers(0, 5, 200)])
+    X["i"] = pd.Categorical(np.array([10, 20, 35])[rng.integers(0, 3, 200)])
+    X.loc[rng.random(200) < 0.1, "c"] = np.nan
+    return X, X["a"] + X["c"].cat.codes % 2 * 3 + X["i"].cat.codes
+
+
+def table() -> Any:
+    """Numbers and strings as a pipeline gets them, some missing; two classes."""
+    rng = np.random.default_rng(10)
+    X = pd.DataFrame(
+        {"a": rng.normal(size=150), "b": rng.normal(size=150) * 100, "s": rng.choice(["x", "y", "z"], 150)}
+    )
+    X.loc[rng.random(150) < 0.1, "a"] = np.nan
+    return X, (X["b"] + 50 * (X["s"] == "x") > 0).astype(int)
+
+
+def ranked() -> Any:
+    """Grades of documents."""
+    X, y = iris()
+    return X, y
+
+
+class Grouped:
+    """Fits a ranker on queries of 10 documents each."""
+
+
+def piped(model: Any) -> Any:
+    columns = ColumnTransformer([
+        ("num", make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b"]),
+        ("cat", OneHotEncoder(), ["s"]),
+    ])  # fmt: skip
+    return make_pipeline(columns, model)
+
+
+SMALL = {"n_estimators": 12, "max_depth": 3, "n_jobs": 1}
+
+
+def _named(cls: Any, data: Any, parameters: Any, defaults: Any, **skip: Any) -> Any:
+    """A variant called by the parameters that are set: these libraries show all of theirs."""
+    shown = ", ".join(f"{k}={v!r}" for k, v in parameters.items())
+    made = variant(cls(**{**defaults, **parameters}), data, **skip)
+    return replace(made, name=f"{cls.__name__}({shown}) on {data.__name__}")
+
+
+def _xgb(cls: Any, data: Any, **parameters: Any) -> Any:
+    return _named(cls, data, parameters, SMALL)
+
+
+XGB = (
+    _xgb(XGBRegressor, number),
+    _xgb(XGBRegressor, one_column, max_depth=1),
+    _xgb(XGBRegressor, float32, n_estimators=200, max_depth=6),
+    _xgb(XGBRegressor, missing),
+    _xgb(XGBRegressor, absent, missing=-1.0),
+    _xgb(XGBRegressor, number, max_leaves=5, grow_policy="lossguide", tree_method="hist"),
+    _xgb(XGBRegressor, number, booster="dart", rate_drop=0.5),
+    _xgb(XGBRegressor, number, booster="gblinear", max_depth=None),
+    _xgb(XGBRegressor, number, base_score=3.5),
+    _xgb(XGBRegressor, number, num_parallel_tree=3, subsample=0.5),
+    _xgb(XGBRegressor, two_numbers),
+    *(
+        _xgb(XGBRegressor, counts, objective=o)
+        for o in ("count:poisson", "reg:gamma", "reg:tweedie", "reg:absoluteerror")
+    ),
+    *(_xgb(XGBRegressor, counts, objective=o) for o in ("reg:pseudohubererror", "reg:squaredlogerror")),
+    _xgb(XGBRegressor, number, objective="reg:quantileerror", quantile_alpha=0.7),
+    _xgb(XGBRegressor, two, objective="reg:logistic"),
+    _xgb(XGBRegressor, codes, feature_types=["c", "c", "q"], enable_categorical=True, max_cat_to_onehot=1, max_depth=6),
+    _xgb(XGBRegressor, codes, feature_types=["c", "q", "q"], enable_categorical=True, max_cat_to_onehot=9),
+    _xgb(XGBRegressor, categories, enable_categorical=True, max_cat_to_onehot=2),
+    _xgb(XGBClassifier, two),
+    _xgb(XGBClassifier, iris),
+    _xgb(XGBClassifier, missing, objective="multi:softmax"),
+    _xgb(XGBClassifier, two, objective="binary:hinge"),
+    _xgb(XGBClassifier, two, booster="dart", rate_drop=0.3, n_estimators=30),
+    _xgb(XGBRFClassifier, iris),
+    _xgb(XGBRFRegressor, number),
+    replace(variant(piped(XGBClassifier(**SMALL)), table, of="XGBClassifier"), name="XGBClassifier in a Pipeline"),
+)
+
+VARIANTS = (*XGB,)

@@ -1,0 +1,106 @@
+"""Estimators by distance: ties as scikit-learn's search breaks them; what is refused, by name and with a way out."""
+
+import numpy as np
+import pytest
+from sklearn.cluster import AffinityPropagation, FeatureAgglomeration
+from sklearn.impute import KNNImputer
+from sklearn.manifold import Isomap
+from sklearn.neighbors import (
+    KernelDensity,
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    KNeighborsTransformer,
+    LocalOutlierFactor,
+    RadiusNeighborsClassifier,
+)
+from sklearn.semi_supervised import LabelPropagation
+
+from edgeml.converters import to_program
+from edgeml.errors import CompileError, InputError
+from edgeml.ir import interpreter
+from tests.oracle import schema_of
+
+
+def grid(rows=200, width=3, levels=4, seed=0):
+    """Whole numbers: many rows alike, many distances equal."""
+    return np.random.default_rng(seed).integers(0, levels, (rows, width)).astype(float)
+
+
+def answers(est, X, method, rows):
+    want = getattr(est, method)(rows)
+    want = want.toarray() if hasattr(want, "toarray") else want
+    form = "vector" if want.ndim == 1 else "matrix"
+    program = to_program(est, schema_of(X), {method: (form, want.dtype.str)})
+    return interpreter.run(program, {"X": rows})[method].reshape(want.shape), want
+
+
+@pytest.mark.parametrize("algorithm", ["kd_tree", "ball_tree", "brute"])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev"])
+@pytest.mark.parametrize("k", [1, 2, 5, 17])
+def test_equal_distances(algorithm, metric, k):
+    """A target that tells every training row from all others shows which of equals were taken."""
+    X = grid()
+    y = np.random.default_rng(1).normal(size=len(X))
+    est = KNeighborsRegressor(k, algorithm=algorithm, metric=metric, leaf_size=5).fit(X, y)
+    got, want = answers(est, X, "predict", np.concatenate([grid(seed=2), grid(seed=3) + 0.5, X[:50] * 3]))
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_more_places_than_finite_distances():
+    X = np.random.default_rng(4).normal(size=(120, 3))
+    for algorithm in ("kd_tree", "brute"):
+        est = KNeighborsTransformer(n_neighbors=3, algorithm=algorithm, mode="connectivity").fit(X)
+        rows = np.array([[1e300, 0.0, 0.0], [0.0, 0.0, 0.0]])
+        got, want = answers(est, X, "transform", rows)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_weights_of_rows_that_were_trained_on():
+    X = grid(levels=3)
+    y = np.random.default_rng(5).normal(size=len(X))
+    for metric in ("euclidean", "manhattan"):
+        est = KNeighborsRegressor(7, weights="distance", metric=metric, algorithm="kd_tree").fit(X, y)
+        got, want = answers(est, X, "predict", X)
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_a_row_without_neighbours_is_refused():
+    X = grid()
+    est = RadiusNeighborsClassifier(radius=0.5).fit(X, X[:, 0])
+    program = to_program(est, schema_of(X), {"predict": ("vector", "<f8")})
+    with pytest.raises(ValueError, match="No neighbors found"):
+        est.predict(X[:1] + 50)
+    with pytest.raises(InputError, match=r"RadiusNeighborsClassifier.*no neighbour within the radius"):
+        interpreter.run(program, {"X": X[:1] + 50})
+
+
+def mean_of_squares(x, axis):
+    return (x**2).mean(axis=axis)
+
+
+X = grid(60)
+Y = (X[:, 0] > 1).astype(int)
+REFUSED = [
+    (KNeighborsClassifier(weights=lambda d: 1 / (1 + d)).fit(X, Y), "predict", "weights", "'uniform' or 'distance'"),
+    (KNeighborsRegressor(metric=lambda a, b: abs(a - b).sum()).fit(X, Y), "predict", "metric", "name one of"),
+    (KNeighborsRegressor(metric="mahalanobis", algorithm="brute").fit(X, Y), "predict", "metric_params", "give the"),
+    (LocalOutlierFactor().fit(X), "predict", "novelty", "novelty=True"),
+    (KernelDensity(rtol=1e-3).fit(X), "score_samples", "rtol", "rtol=0"),
+    (KernelDensity(atol=1e-3).fit(X), "score_samples", "atol", "atol=0"),
+    (FeatureAgglomeration(2, pooling_func=mean_of_squares).fit(X), "transform", "pooling_func", "NumPy's"),
+    (AffinityPropagation(affinity="precomputed").fit(X @ X.T), "predict", "affinity", "affinity='euclidean'"),
+    (KNNImputer(weights=lambda d: 1 / (1 + d)).fit(X), "transform", "weights", "'uniform' or 'distance'"),
+    (KNNImputer(metric=lambda a, b, missing_values: 1.0).fit(X), "transform", "metric", "nan_euclidean"),
+    (LabelPropagation(kernel=lambda a, b: np.exp(-abs(a[:, None] - b).sum(2))).fit(X, Y), "predict", "kernel", "'rbf'"),
+    (Isomap(n_neighbors=None, radius=9.0).fit(grid(301, 3, 9)), "transform", "radius", "n_neighbors"),
+]
+
+
+@pytest.mark.parametrize(("est", "method", "parameter", "way_out"), REFUSED, ids=lambda v: type(v).__name__)
+def test_refused_by_name(est, method, parameter, way_out):
+    width = est.n_features_in_
+    with pytest.raises(CompileError) as caught:
+        to_program(est, schema_of(np.zeros((2, width))), {method: ("matrix", "<f8")})
+    assert type(est).__name__ in str(caught.value)
+    assert parameter in str(caught.value)
+    assert way_out in str(caught.value)
