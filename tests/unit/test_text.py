@@ -22,8 +22,11 @@ from sklearn.pipeline import make_pipeline
 
 import edgeml
 from edgeml import errors
+from edgeml.bundle import open_bundle
 from edgeml.converters import Block, Conversion
 from edgeml.ir import Builder
+from edgeml.runtimes.native import ARRAYS, PROGRAM, read_program
+from edgeml.runtimes.native_front import TEXTS, read_front
 from edgeml.sample import read_sample
 from edgeml.schema import Schema
 
@@ -90,6 +93,34 @@ def test_the_schema_says_that_rows_are_documents(model, tmp_path):
     for change in ({"rows": "pages"}, {"rows": "documents", "form": "matrix"}):
         with pytest.raises(errors.ManifestError):
             Schema.from_json({**schema.to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.pop("arrays"), "lacks 'arrays'"),
+        (lambda m: m["program"]["inputs"][0][2].__setitem__(0, "other"), "no such column"),
+        (lambda m: m["program"]["outputs"][0].__setitem__(0, "other"), "not an input"),
+        (lambda m: m["program"]["outputs"][0].__setitem__(1, "vector"), "vector|not an input"),
+    ],
+)
+def test_a_malformed_front_is_refused(change, reason, model):
+    bundle = open_bundle(model[1].path)
+    member = bundle.json(TEXTS)
+    change(member)
+
+    class Changed:
+        schema = bundle.schema
+        member = staticmethod(bundle.member)
+
+        def json(self, name):
+            return member
+
+    rest = read_program(bundle, PROGRAM, ARRAYS).program
+    read_front(bundle, rest)
+    with pytest.raises((errors.ManifestError, errors.ProgramError), match=reason):
+        read_front(Changed(), rest)
+    bundle.close()
 
 
 def test_a_model_of_texts_records(model, tmp_path):
