@@ -22,7 +22,7 @@ demo: dev
 	$(BIN)/edgeml demo
 
 test: dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 lint: dev
 	$(BIN)/ruff check .

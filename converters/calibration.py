@@ -78,24 +78,29 @@ def _class_by_class(c: Conversion, calibrated: Any, scores: Value) -> Value:
     classes = calibrated.classes
     n = len(classes)
     known = np.searchsorted(classes, calibrated.estimator.classes_).tolist()
-    columns: dict[int, Value] = {}
-    # scikit-learn zips the three, so one score column serves the first class only.
-    for place, column, calibrator in zip(known, range(scores.width), calibrated.calibrators, strict=False):
-        columns[place + 1 if n == 2 else place] = _calibrator(c, calibrator, scores.select([column]))
+    # scikit-learn zips classes, scores and calibrators, so one score column serves the first class only.
+    count = min(len(known), scores.width, len(calibrated.calibrators))
+    proba = _calibrators(c, calibrated.calibrators[:count], scores.select(slice(count)))
     if n == 2:
-        return builder.concat([1.0 - columns[1], columns[1]])
-    nothing = builder.constant(0.0)  # for a class that this fold never saw
-    proba = builder.concat([columns.get(place, nothing) for place in range(n)])
+        return builder.concat([1.0 - proba, proba])
+    if count < n:  # a class that this fold never saw has no share
+        places = [known.index(place) if place in known[:count] else count for place in range(n)]
+        proba = builder.concat([proba, builder.constant(0.0)]).select(places)
     total = builder.sum(proba)
     return builder.where(total == 0.0, builder.constant(1 / n), proba / total)
 
 
-def _calibrator(c: Conversion, calibrator: Any, score: Value) -> Value:
-    """One calibrator's probability for a column of scores, in float64."""
-    if type(calibrator).__name__ == "_SigmoidCalibration":
-        # a_ and b_ are float64 scalars, so float32 scores are computed in float64.
-        return c.builder.sigmoid(-(score.cast("float64") * float(calibrator.a_) + float(calibrator.b_)))
-    return interpolated(c, calibrator, score.cast(calibrator.X_thresholds_.dtype.name)).cast("float64")
+def _calibrators(c: Conversion, calibrators: Any, scores: Value) -> Value:
+    """Each calibrator's probability for its column of scores, in float64."""
+    if all(type(calibrator).__name__ == "_SigmoidCalibration" for calibrator in calibrators):
+        # a_ and b_ are float64, so float32 scores are computed in float64.
+        slope, offset = (np.array([getattr(k, name) for k in calibrators], dtype=np.float64) for name in ("a_", "b_"))
+        return c.builder.sigmoid(-(scores.cast("float64") * slope + offset))
+    columns = [
+        interpolated(c, calibrator, scores.select([column]).cast(calibrator.X_thresholds_.dtype.name)).cast("float64")
+        for column, calibrator in enumerate(calibrators)
+    ]
+    return c.builder.concat(columns)
 
 
 def _temperature(c: Conversion, calibrated: Any, scores: Value, method: str) -> Value:

@@ -50,7 +50,8 @@ def _discriminant(c: Conversion, est: Any, x: Value) -> Value:
     else:
         root = measured(c, est, x, centroids, est.metric, {}, brute=True).ranks
     with np.errstate(divide="ignore"):  # a class of prior 0 is never chosen
-        return -(root * root) + 2.0 * np.log(est.class_prior_)
+        log_priors = np.log(est.class_prior_)
+    return -(root * root) + np.asarray(2.0 * log_priors)
 
 
 @converter(
@@ -68,6 +69,7 @@ def neighborhood_components(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.KernelDensity",
     honours=("kernel", "bandwidth", "metric", "metric_params", "atol", "rtol"),
     ignores=("algorithm", "breadth_first", "leaf_size"),
+    note="the sum of all kernels: in far tails scikit-learn's walk of its tree stops short of it, and is not followed",
 )
 def kernel_density(c: Conversion, est: Any, X: Block) -> Outputs:
     """log of the sum of kernels over all training rows; with a tolerance scikit-learn stops before it has them all."""

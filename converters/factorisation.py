@@ -87,7 +87,7 @@ def _not_zero(c: Conversion, est: Any, x: Value) -> Value:
 
 
 def _beta(est: Any) -> float:
-    return _LOSSES.get(est.beta_loss, est.beta_loss) if isinstance(est.beta_loss, str) else float(est.beta_loss)
+    return _LOSSES[est.beta_loss] if isinstance(est.beta_loss, str) else float(est.beta_loss)
 
 
 def _penalties(est: Any, x: Value) -> tuple[float, float]:
@@ -131,10 +131,10 @@ def _coordinate_descent(c: Conversion, est: Any, x: Value, l1: float, l2: float)
             after = state.select(slice(0, count))
             at = passes.cast("int64")
             for s in range(count):
-                t = b.take(at, orders[:, s])
-                here = b.one_hot(t, count, state.dtype)
-                gradient = _gradient(b.sum(product * here), after * b.take(t, gram))
-                chosen, size = _step(b.sum(after * here), gradient, b.take(t, np.diag(gram)))
+                which = b.take(at, orders[:, s])
+                here = b.one_hot(which, count, state.dtype)
+                gradient = _gradient(b.sum(product * here), after * b.take(which, gram))
+                chosen, size = _step(b.sum(after * here), gradient, b.take(which, np.diag(gram)))
                 after = b.where(here > 0.5, chosen, after)
                 violation = size if violation is None else violation + size
         assert violation is not None

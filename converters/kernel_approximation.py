@@ -1,6 +1,6 @@
 """Random features of kernels, and random projections.
 
-In comes a Block of numbers, out goes ``transform``: products with the fitted random matrices, cosines and count sketches in
+In comes a Block of numbers, out goes ``transform``: products with the fitted random matrices, and cosines, in
 scikit-learn's order of operations.
 """
 
@@ -47,10 +47,14 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     x = b.require(x, x >= np.zeros(1, dtype=x.dtype), message)
     interval = est.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps]
     zero = x == np.zeros(1, dtype=x.dtype)
-    dtype, whole = x.dtype, x.dtype == "int64"
-    positive = b.where(zero, np.ones(1, dtype=dtype), x).cast("float64" if whole else dtype)
-    nothing = np.zeros(1, dtype=positive.dtype)
-    log, twice = b.log(positive) * float(interval), positive * 2.0 * float(interval)
+    dtype = x.dtype
+    floats = "float32" if dtype == "float32" else "float64"
+    cells = b.where(zero, np.ones(1, dtype=dtype), x)
+    # Whole numbers are doubled as such: the largest of them wrap around.
+    twice = (cells * np.full(1, 2, dtype=dtype)).cast(floats) * float(interval)
+    positive = cells.cast(floats)
+    nothing = np.zeros(1, dtype=floats)
+    log = b.log(positive) * float(interval)
 
     def stored(value: Value) -> Value:
         """As scikit-learn stores it: in an array like X, so whole numbers stay whole."""
@@ -58,7 +62,7 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
 
     parts = [stored(b.sqrt(positive * float(interval)))]
     for j in range(1, est.sample_steps):
-        factor = b.sqrt((twice.cast("float64") / np.cosh(np.pi * j * interval))).cast(positive.dtype)
+        factor = b.sqrt(twice.cast("float64") / np.cosh(np.pi * j * interval)).cast(positive.dtype)
         parts += [stored(factor * b.cos(log * float(j))), stored(factor * b.sin(log * float(j)))]
     return {"transform": Block(*parts, form="sparse" if X.form == "sparse" else "array")}
 
@@ -67,32 +71,27 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.PolynomialCountSketch", honours=("gamma", "degree", "coef0", "n_components"), ignores=("random_state",)
 )
 def polynomial_count_sketch(c: Conversion, est: Any, X: Block) -> Outputs:
-    """The circular convolution of the count sketches of sqrt(gamma) x, by their Fourier transforms."""
+    """The circular convolution of the count sketches of sqrt(gamma) x.
+
+    scikit-learn takes the way through Fourier transforms. Sums give the same but for rounding, and 0 where nothing
+    falls; of a product that overflows its transform leaves NaN, all over the row.
+    """
     b = c.builder
     x = numeric(c, est, X).cast("float64") * float(np.sqrt(est.gamma))
     if est.coef0 != 0:
-        x = b.concat([x, _every_row(x, float(np.sqrt(est.coef0)))])
+        x = b.concat([x, b.constant(np.array([np.sqrt(est.coef0)]))])
     n = est.n_components
-    angles = -2.0 * np.pi * (np.outer(np.arange(n), np.arange(n)) % n) / n
-    cosine, sine = np.cos(angles), np.sin(angles)
-    real, imaginary = None, None
+    # Of degree 1 too there is a convolution, with 1 at the first place: the transform's rounding is told by it.
+    product: Value | None = b.constant(np.eye(1, n)[0]) if est.degree == 1 else None
+    size = b.constant(np.ones(1))
     for hashes, signs in zip(est.indexHash_, est.bitHash_, strict=True):
-        # Row j of the sketch's matrix has the sign of column j at its hash: its transform is a row of the DFT.
-        re = b.linear(x, signs[:, None].astype(np.float64) * cosine[hashes])
-        im = b.linear(x, signs[:, None].astype(np.float64) * sine[hashes])
-        if real is None or imaginary is None:
-            real, imaginary = re, im
-        else:
-            real, imaginary = real * re - imaginary * im, real * im + imaginary * re
-    assert real is not None  # the degree is at least 1
-    assert imaginary is not None
-    # The inverse transform's real part; its kernel is the conjugate of the other's.
-    return {"transform": Block(b.linear(real, cosine / n) + b.linear(imaginary, sine / n))}
-
-
-def _every_row(x: Value, cell: float) -> Value:
-    """A column of one number."""
-    return x.builder.constant(np.array([cell], dtype=x.dtype))
+        weight = np.zeros((x.width, n))
+        weight[np.arange(x.width), hashes] = signs
+        sketch = b.linear(x, weight)
+        product = sketch if product is None else b.op("Convolve", product, sketch)
+        size = b.sum(b.abs(sketch)) * size
+    assert product is not None  # the degree is at least 1
+    return {"transform": Block(b.where(size < np.inf, product, np.full(1, np.nan)))}
 
 
 @converter(

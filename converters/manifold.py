@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.nearest import expanded, nearest, numpy_sum, of_neighbors
-from edgeml.converters.products import numeric
+from edgeml.converters.products import affine, numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
@@ -64,11 +64,11 @@ def _precomputed_pca(c: Conversion, pca: Any, gram: Value) -> Value:
     mean = numpy_sum(gram) / float(len(rows))
     # Each step is rounded to the dtype of the rows, in place of the one before.
     centered = (gram.cast("float64") - rows).cast(gram.dtype) - mean
-    centered = (centered.cast("float64") + float(center.K_fit_all_)).cast(gram.dtype).cast("float64")
+    centered = (centered.cast("float64") + float(center.K_fit_all_)).cast(gram.dtype)
     used = np.flatnonzero(pca.eigenvalues_)
     vectors = np.zeros_like(pca.eigenvectors_)
     vectors[:, used] = pca.eigenvectors_[:, used] / np.sqrt(pca.eigenvalues_[used])
-    return c.builder.linear(centered, vectors.astype(np.float64))
+    return affine(centered, vectors)
 
 
 @converter(

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.registry import Conversion, Outputs
-from edgeml.ir import Value
+from edgeml.ir import Builder, Value
 from edgeml.ir.program import Node, same_attrs
 
 _REMEDY = "replace that estimator by a supported one (README, supported estimators)"
@@ -96,7 +96,7 @@ def _joined(values: list[Value]) -> Value:
     if first is None or any(n is None or n.op != first.op or v.width != 1 for n, v in zip(nodes, values, strict=True)):
         return builder.concat(values)
     alike = [n for n in nodes if n is not None]
-    if first.op == "Linear" and all(n.inputs == first.inputs for n in alike):
+    if first.op == "Linear" and all(_same(builder, n.inputs[0], first.inputs[0], {}) for n in alike):
         weight = np.concatenate([n.attrs["weight"] for n in alike], axis=1)
         bias = np.concatenate([n.attrs["bias"] for n in alike])
         return builder.op("Linear", builder.value(first.inputs[0]), weight=weight, bias=bias)
@@ -106,6 +106,20 @@ def _joined(values: list[Value]) -> Value:
         operands = [_joined([builder.value(n.inputs[at]) for n in alike]) for at in range(len(first.inputs))]
         return builder.op(first.op, *operands, **first.attrs)
     return builder.concat(values)
+
+
+def _same(builder: Builder, a: int, b: int, known: dict[tuple[int, int], bool]) -> bool:
+    """Whether two values are computed alike from the same ones: each member checks and casts the rows anew."""
+    if a != b and (a, b) not in known:
+        one, other = (builder.node_of(builder.value(v)) for v in (a, b))
+        known[a, b] = (
+            one is not None
+            and other is not None
+            and (one.op, len(one.inputs)) == (other.op, len(other.inputs))
+            and same_attrs(one.attrs, other.attrs)
+            and all(_same(builder, i, j, known) for i, j in zip(one.inputs, other.inputs, strict=True))
+        )
+    return a == b or known[a, b]
 
 
 def _elementwise(nodes: Sequence[Node], value: Callable[[int], Value]) -> bool:

@@ -23,13 +23,13 @@ _SMOOTHING = ("alpha", "force_alpha", "fit_prior", "class_prior")
 def gaussian(c: Conversion, est: Any, X: Block) -> Outputs:
     """log(prior) - 0.5 sum(log(2 pi var)) - 0.5 sum((x - mean)^2 / var), class by class."""
     x = numeric(c, est, X)
-    joint = []
-    for prior, mean, var in zip(est.class_prior_, est.theta_, est.var_, strict=True):
+    distances = []
+    for mean, var in zip(est.theta_, est.var_, strict=True):
         off = x - mean
-        distance = c.builder.sum((off * off) / var)
-        normaliser = -0.5 * np.sum(np.log(2.0 * np.pi * var))
-        joint.append(row(np.log(prior)) + (row(normaliser) - 0.5 * distance))
-    return classified(c, est, c.builder.concat(joint))
+        distances.append(c.builder.sum((off * off) / var))
+    normaliser = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1)
+    log_density = normaliser - 0.5 * c.builder.concat(distances)
+    return classified(c, est, np.log(est.class_prior_) + log_density)
 
 
 @converter("sklearn.MultinomialNB", ignores=_SMOOTHING)
@@ -50,7 +50,9 @@ def bernoulli(c: Conversion, est: Any, X: Block) -> Outputs:
     """Log odds of the cells above ``binarize`` (of the cells themselves where it is None), plus what absence gives."""
     x = numeric(c, est, X)
     if est.binarize is not None:
-        x = (x.cast("int64") if x.dtype == "bool" else x) > est.binarize
+        # A Python number meets float32 cells in float32, one of NumPy's own types in that type.
+        threshold = row(est.binarize) if isinstance(est.binarize, np.generic) else est.binarize
+        x = (x.cast("int64") if x.dtype == "bool" else x) > threshold
     with np.errstate(divide="ignore"):  # a feature that a class always has: absence then counts minus infinity
         absent = np.log(1 - np.exp(est.feature_log_prob_))
     return classified(c, est, affine(x, (est.feature_log_prob_ - absent).T, est.class_log_prior_ + absent.sum(axis=1)))

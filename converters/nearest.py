@@ -164,7 +164,8 @@ def _haversine(x: Value, points: Any) -> Value:
     """Squared sine of half the angle between two places, each (latitude, longitude) in radians."""
     b, latitude, longitude = x.builder, points[:, 0], points[:, 1]
     north, east = b.sin(0.5 * (x.select(0) - latitude)), b.sin(0.5 * (x.select(1) - longitude))
-    return north * north + b.cos(x.select(0)) * np.cos(latitude) * east * east
+    across: Value = b.cos(x.select(0)) * np.cos(latitude) * east * east
+    return north * north + across
 
 
 def _arc(squared: Value) -> Value:
@@ -212,13 +213,13 @@ def nearest(c: Conversion, est: Any, X: Block, k: int) -> Neighbors:
         taken = b.take_along(ranks, first) <= _LARGEST
         positions = b.where(taken, b.take_along(order, first), b.constant(np.array([0])))
     elif _by_heap(est, X):
+        # The heap of brute force starts from the largest float64, which is left where all distances overflow.
+        ranks = b.minimum(found.ranks, _LARGEST)
         positions = b.heap_k(found.ranks, k)
+        return Neighbors(positions, found.distance(b.take_along(ranks, positions)))
     else:
         positions = b.top_k(found.ranks, k)
-    ranks = b.take_along(found.ranks, positions)
-    # The heap of brute force starts from the largest float64, which is left where all distances overflow.
-    ranks = b.minimum(ranks, _LARGEST) if est._tree is None else ranks
-    return Neighbors(positions, found.distance(ranks))
+    return Neighbors(positions, found.distance(b.take_along(found.ranks, positions)))
 
 
 def _by_heap(est: Any, X: Block) -> bool:

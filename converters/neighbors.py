@@ -7,7 +7,6 @@ that scikit-learn's own search keeps.
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -173,8 +172,8 @@ def _place_of_outliers(est: Any, k: int, classes: Any) -> int:
     )
     if by_number:
         wanted = est.outlier_label
-        known = isinstance(wanted, numbers.Integral) and 0 <= wanted < len(classes)
-        return int(wanted) if known else -1
+        number = int(wanted) if isinstance(wanted, (int, np.integer)) else -1
+        return number if number < len(classes) else -1
     at = np.flatnonzero(classes == est.outlier_label_[k])
     return int(at[0]) if at.size == 1 else -1
 

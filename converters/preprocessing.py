@@ -1,7 +1,7 @@
 """Transformers that change each column by a curve or a table: bins, polynomials, quantiles, powers, target means.
 
-In comes a Block, out goes ``transform``, in scikit-learn's order of operations. SplineTransformer is in splines.py, scalers
-in scaling.py, encoders of categories in encoding.py, whose look-up TargetEncoder shares.
+In comes a Block, out goes ``transform``, in scikit-learn's order of operations. SplineTransformer is in splines.py,
+scalers in scaling.py, encoders of categories in encoding.py, whose look-up TargetEncoder shares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeml.converters.block import Block
 from edgeml.converters.encoding import category_keys
-from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.converters.registry import Conversion, Outputs, converter, refuse_estimator
 from edgeml.ir import Value
 
 Array = npt.NDArray[Any]
@@ -31,9 +31,7 @@ _BOUNDS_THRESHOLD = 1e-7
 )
 def k_bins_discretizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """How many inner edges are at or below the cell; as one-hot columns unless ``encode`` is ordinal."""
-    x = X.matrix(c, est)
-    if est.dtype is not None:
-        x = x.cast(np.dtype(est.dtype).name)
+    x = X.matrix(c, est, dtype="float" if est.dtype is None else np.dtype(est.dtype).name)
     dtype = x.dtype
     bins = ranks(x, [edges[1:-1] for edges in est.bin_edges_])
     if est.encode == "ordinal":
@@ -213,3 +211,14 @@ def kernel_centerer(c: Conversion, est: Any, X: Block) -> Outputs:
     mean = c.builder.sum(x) / float(est.K_fit_rows_.shape[0])
     centred = ((x - est.K_fit_rows_).cast(x.dtype) - mean + np.atleast_1d(est.K_fit_all_)).cast(x.dtype)
     return {"transform": Block(centred)}
+
+
+# --- encoders of targets --------------------------------------------------------------------------------------------
+@converter("sklearn.LabelEncoder")
+@converter("sklearn.LabelBinarizer", ignores=("neg_label", "pos_label", "sparse_output"))
+@converter("sklearn.MultiLabelBinarizer", ignores=("classes", "sparse_output"))
+def target_encoders(c: Conversion, est: Any, X: Block) -> Outputs:
+    """Refused: they take targets y, one after the other, not rows X."""
+    raise refuse_estimator(
+        c, est, "it encodes targets y, not rows X: use OrdinalEncoder or OneHotEncoder for a column of X"
+    )

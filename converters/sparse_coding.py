@@ -141,9 +141,12 @@ def _matching_pursuit(b: Builder, covariance: Value, gram: Array, atoms: int) ->
 
     def body(state: Value, covariance: Value) -> tuple[Value, Value]:
         b = state.builder
-        code, active = state.select(slice(0, k)), state.select(slice(k, 2 * k)) > 0.5
+        code, active, places = (state.select(slice(j * k, (j + 1) * k)) for j in range(3))
+        active = active > 0.5
         residual = covariance - affine(code, gram)
-        atom = b.argmax(b.abs(residual))
+        # Of equal ones the first, in the order that scikit-learn's swaps have made.
+        size = b.abs(residual)
+        atom = b.argmin(b.where(size == b.max(size), places, np.inf))
         here = b.one_hot(atom, k) > 0.5
         largest = b.sum(b.where(here, residual, 0.0))
         known = b.sum((here & active).cast("float64")) > 0.5
@@ -153,11 +156,15 @@ def _matching_pursuit(b: Builder, covariance: Value, gram: Array, atoms: int) ->
         stop = known | (largest * largest < _EPS) | dependent
         joined = active | here
         after = b.where(stop, code, _solved(joined, gram, covariance))
+        front = b.sum(active.cast("float64"))
+        swapped = b.where(places == front, b.sum(b.where(here, places, 0.0)), places)
+        places = b.where(stop, places, b.where(here, front, swapped))
         joined = b.where(stop, active, joined)
         full = b.sum(joined.cast("float64")) >= float(atoms)
-        return b.concat([after, joined.cast("float64")]), ~(stop | full)
+        return b.concat([after, joined.cast("float64"), places]), ~(stop | full)
 
-    return b.loop(b.constant(np.zeros(2 * k)), [covariance], atoms, body).select(slice(0, k))
+    start = np.concatenate([np.zeros(2 * k), np.arange(k)])
+    return b.loop(b.constant(start), [covariance], atoms, body).select(slice(0, k))
 
 
 # --- least angle regression ---------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from edgeml.converters.block import Block
 from edgeml.converters.preprocessing import ranks
-from edgeml.converters.products import numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
@@ -29,21 +28,23 @@ def spline_transformer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Per column the values of its splines; missing cells give zeros where they are allowed."""
     b = c.builder
     allow_nan = getattr(est, "handle_missing", "error") == "zeros"
-    x = X.matrix(c, est, allow_nan=allow_nan) if X.dtype in ("float64", "float32") else numeric(c, est, X)
+    # Where missing cells are allowed, scikit-learn does not look for infinity either.
+    x = X.matrix(c, est, dtype=X.dtype, check=not allow_nan)
     dtype = "float32" if x.dtype == "float32" and not est.sparse_output else "float64"
     x = x.cast("float64")
     splines = est.bsplines_
     count = splines[0].c.shape[1]
     nan = b.is_nan(x)
-    cells = b.where(nan, 0.0, x)
+    cells = b.where(nan, 0.0, x) if allow_nan else x
     if est.extrapolation == "periodic":
         cells = _into_period(cells, splines)
     values = _basis(cells, splines)
     if est.extrapolation in ("constant", "linear"):
-        values = _beyond(x, values, est)
+        values = _beyond(c, x, values, est)
     elif est.extrapolation == "error":
         low, high = _ends(splines, est.degree)
-        inside = ((x >= low) & (x <= high)) | nan
+        inside = (x >= low) & (x <= high)
+        inside = inside | nan if allow_nan else inside
         values = b.require(values, inside, f"{c.place(est)} was given values beyond the limits of the knots")
     if allow_nan:
         values = b.where(nan.select(np.repeat(np.arange(x.width), count)), 0.0, values)
@@ -113,34 +114,42 @@ def _basis(x: Value, splines: Any) -> Value:
 def _pieces(x: Value, edges: list[Array]) -> Value:
     """The piece between knots that a cell lies in, from 0; cells outside belong to the first or the last."""
     distinct = [np.unique(e) for e in edges]
-    piece = ranks(x, distinct)
+    # A cell that is NaN has a rank of its own, which is no piece.
+    piece = x.builder.minimum(ranks(x, distinct), np.array([len(d) for d in distinct]))
     if all(len(d) == len(e) for d, e in zip(distinct, edges, strict=True)):
         return piece
     counts = [np.searchsorted(e, [-np.inf, *d], side="right") for d, e in zip(distinct, edges, strict=True)]
     return x.builder.concat([x.builder.take(piece.select([j]), count) for j, count in enumerate(counts)])
 
 
-def _beyond(x: Value, values: Value, est: Any) -> Value:
+def _beyond(c: Conversion, x: Value, values: Value, est: Any) -> Value:
     """The values with what stands outside of the knots replaced: as at the end, or along the tangent there."""
-    b, splines, count = x.builder, est.bsplines_, est.bsplines_[0].c.shape[1]
+    b, splines, count = c.builder, est.bsplines_, est.bsplines_[0].c.shape[1]
     degree = est.degree
+    linear = est.extrapolation == "linear"
     parts = []
     for j, spline in enumerate(splines):
         cell, own = x.select([j]), values.select(np.arange(j * count, (j + 1) * count))
         first, last = spline.t[degree], spline.t[-degree - 1]
-        start, end = np.zeros(count), np.zeros(count)
-        start_slope, end_slope = np.zeros(count), np.zeros(count)
-        f_first, f_last = spline(first), spline(last)
-        if est.extrapolation == "constant":
-            start[:degree] = f_first[:degree]
-            end[count - degree :] = f_last[count - degree :]
-        else:
-            # scikit-learn raises the degree for the columns that follow, too.
-            degree = degree + 1 if degree <= 1 else degree
-            start[:degree], end[count - degree :] = f_first[:degree], f_last[count - degree :]
-            start_slope[:degree] = spline(first, nu=1)[:degree]
-            end_slope[count - degree :] = spline(last, nu=1)[count - degree :]
-        low = b.constant(start) + (cell - first) * b.constant(start_slope)
-        high = b.constant(end) + (cell - last) * b.constant(end_slope)
+        if linear and degree <= 1:
+            degree += 1  # and scikit-learn leaves it so for the columns that follow
+        if degree == 0 and count > 1 and not est.sparse_output:
+            message = f"{c.place(est)} was given a cell above the last knot, where scikit-learn fails for degree=0"
+            own = b.require(own, ~(cell > last), message)
+        below, above = np.arange(count) < degree, np.arange(count) >= (count - degree if degree else 0)
+        low, high = (
+            _tangent(cell - knot, spline(knot), spline(knot, nu=1) if linear else None, near)
+            for knot, near in ((first, below), (last, above))
+        )
         parts.append(b.where(cell < first, low, b.where(cell > last, high, own)))
     return b.concat(parts)
+
+
+def _tangent(distance: Value, start: Array, slope: Array | None, near: Array) -> Value:
+    """start + distance * slope of the splines near an end, 0 of the others."""
+    b = distance.builder
+    constant = b.constant(np.where(near, start, 0.0))
+    if slope is None:
+        return constant
+    # Not 0 * distance for the others, which is NaN far out.
+    return b.where(b.constant(near), distance * slope + constant, constant)

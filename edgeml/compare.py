@@ -94,9 +94,9 @@ def overflowed(outputs: Mapping[str, Array], rows: int) -> Array:
 
 
 def side_by_side(answer: Any) -> Array:
-    """What a method returned as one array: a list or stack of arrays is joined along the columns."""
+    """What a method returned, of many rows or one, as one array: a list or stack is joined along the columns."""
     if isinstance(answer, (list, tuple)) or np.ndim(answer) == 3:
-        return np.concatenate([np.asarray(part) for part in answer], axis=1)
+        return np.concatenate([np.asarray(part) for part in answer], axis=-1)
     return np.asarray(answer)
 
 

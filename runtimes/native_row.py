@@ -231,7 +231,7 @@ def _reader(registers: Sequence[Register], texts: Sequence[bool], output: Output
     The answers are arrays or scalars of NumPy, as a batch gives them, and no view of the buffer.
     """
     dtype, text = np.dtype(output.dtype), texts[0]
-    if (len(registers) > 1 and any(texts)) or (not text and dtype.kind not in "fiub"):
+    if any(texts) != all(texts) or (not text and dtype.kind not in "fiub"):
         return None
     floats = [r.dtype in ("float64", "float32") for r in registers]
     places = [(r.offset, r.offset + r.width) for r in registers]
@@ -250,6 +250,8 @@ def _reader(registers: Sequence[Register], texts: Sequence[bool], output: Output
         return lambda f, i: quiet(partial(_scalar, dtype.type, f if one_float else i, at))
     if text:
         table = codes.table(output)
+        if len(registers) > 1:
+            return lambda f, i: partial(_labels_together, table, [i[start:stop] for start, stop in places])
         return lambda f, i: partial(_labels, table, i[at:end])
     if len(registers) > 1:
 
@@ -279,6 +281,10 @@ def _label(labels: Sequence[Any], integers: memoryview, at: int) -> Callable[[],
 def _labels(table: Array, places: Array) -> Array:
     result: Array = table[places]
     return result
+
+
+def _labels_together(table: Array, places: Sequence[Array]) -> Array:
+    return _labels(table, np.concatenate(places))
 
 
 def _scalar(convert: Callable[[Any], Any], cells: Array, at: int) -> Any:

@@ -150,6 +150,17 @@ def bessel_k(w: Writer, node: Node, x: Tensor) -> ir.Value:
     return _rounded(w, node, result.value)
 
 
+@lowers("Convolve")
+def convolve(w: Writer, node: Node, x: Tensor, y: Tensor) -> ir.Value:
+    columns = np.arange(node.type.width)
+    a, b = _Term(w, x.value), _Term(w, y.value)
+    total = a * _Term(w, w.op("Gather", b.value, np.array([0]), axis=1))
+    for j in columns[1:]:
+        moved = _Term(w, w.op("Gather", a.value, np.roll(columns, j), axis=1))
+        total = total + moved * _Term(w, w.op("Gather", b.value, np.array([j]), axis=1))
+    return total.value
+
+
 def _rounded(w: Writer, node: Node, value: ir.Value) -> ir.Value:
     """The float64 result in the dtype of the node."""
     return value if node.type.dtype == "float64" else w.cast(value, "float32")

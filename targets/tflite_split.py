@@ -32,6 +32,7 @@ from edgeml.targets.tflite_fixed import forest_score
 from edgeml.targets.tflite_kinds import EXACT, GRIDS, INTEGER, LATE, MODEL, WEIGHTS
 from edgeml.targets.tflite_ml_ops import is_steep
 from edgeml.targets.tflite_range import settle, within
+from edgeml.targets.tflite_refusals import nothing_left
 
 FEATURES, CODES = "features", "codes"
 _FLOATS = ("float64", "float32")
@@ -85,7 +86,7 @@ class _Splitter:
         self.model = self._model(pinned)
         self.core = set(self.model)
         if not self.core & self._all(*WEIGHTS) and self._all(*WEIGHTS, "Loop"):
-            self._nothing_left(pinned)
+            raise nothing_left(program, pinned)
 
     # --- which values
     def _all(self, *ops: str) -> set[int]:
@@ -131,28 +132,6 @@ class _Splitter:
             if (model or depends) and value not in pinned and node.type.dtype != "string":
                 core.add(value)
         return core
-
-    def _nothing_left(self, pinned: set[int]) -> None:
-        steep = [n for n in self.program.nodes if n.op == "Interp" and is_steep(n)]
-        if steep:
-            raise FormatError(
-                f"step {steep[0].origin}: its isotonic calibration has steps too steep for the numbers of TFLite "
-                "(float32), and all of the model stands in front of it",
-                "calibrate with method='sigmoid' or 'temperature', or leave out the format tflite",
-            )
-        loops = [n for n in self.program.nodes if n.op == "Loop"]
-        if loops:
-            raise FormatError(
-                f"step {loops[-1].origin or 'pipeline'}: it iterates (Loop), for each row as long as that needs, and "
-                "all of the model stands in front of it or in it: TFLite has no such loop",
-                "leave out the format tflite",
-            )
-        node = self.program.node_of(max(pinned & self._all(*WEIGHTS)))
-        raise FormatError(
-            f"step {node.origin if node else '?'}: what follows the model needs its answers in float64, and TFLite "
-            "computes in float32",
-            "leave out the format tflite",
-        )
 
     # --- outputs
     def _numbers_of(self, output: Output) -> list[int]:

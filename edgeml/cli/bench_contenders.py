@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.cli.bench_rows import Rows, one_by_one
-from edgeml.compare import Measure, compare, ties, usual_sizes
+from edgeml.cli.bench_rows import Rows, first_row, one_by_one
+from edgeml.compare import Measure, compare, side_by_side, ties, usual_sizes
 from edgeml.errors import EdgeMLError, EngineNotInBundleError, InputError, UnknownEngineError
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import ENGINES, precision
@@ -148,7 +148,7 @@ def scikit_learn(estimator: Any, method: str, rows: Rows) -> Contender:
 
     def single() -> Callable[[int], Any]:
         parts = [take(np.arange(i, i + 1)) for i in range(min(rows.count, 200))]
-        return lambda i: answer(parts[i % len(parts)])[0]
+        return lambda i: first_row(answer(parts[i % len(parts)]))
 
     return Contender(SKLEARN, None, batch, single)
 
@@ -259,8 +259,8 @@ def _precision(name: str) -> Any:
 
 
 def _dense(answer: Any) -> Array:
-    """An answer as an array: scikit-learn may transform to a sparse matrix."""
-    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+    """An answer as one array: scikit-learn may transform to a sparse matrix, or give a list of arrays."""
+    return side_by_side(answer.toarray() if hasattr(answer, "toarray") else answer)
 
 
 def stacked(answers: Sequence[Any], like: Array) -> Array:

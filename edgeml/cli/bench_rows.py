@@ -144,8 +144,13 @@ def one_by_one(model: Any, method: str, rows: Sequence[Any]) -> Callable[[int], 
     call, count = getattr(model, name), len(rows)
     if as_list:
         parts = [[row] for row in rows]
-        return lambda i: call(parts[i % count])[0]
+        return lambda i: first_row(call(parts[i % count]))
     return lambda i: call(rows[i % count])
+
+
+def first_row(answer: Any) -> Any:
+    """The one row of an answer; of a list of arrays, a list of rows."""
+    return [part[0] for part in answer] if isinstance(answer, list) else answer[0]
 
 
 def one_method(method: str) -> tuple[str, bool]:

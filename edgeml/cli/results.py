@@ -207,8 +207,8 @@ def _arrow(column: Any) -> Any:
 def result_columns(method: str, result: Any, classes: Any) -> dict[str, Array]:
     """A method's answers as named columns: ``predict``, or ``predict_proba_<label>``, or ``transform_<i>``.
 
-    Of several outputs ``result`` is a list of arrays, or a stack of them, whose columns are ``predict_proba_<output>_<label>``. ``classes``
-    are the labels, an array or a list of one an output, or None.
+    Of several outputs ``result`` is a list of arrays, or a stack of them, whose columns are
+    ``predict_proba_<output>_<label>``. ``classes`` are the labels, an array or a list of one an output, or None.
     """
     # A decision_function may have as many columns as there are classes and mean pairs of them.
     by_class = method in ("predict_proba", "predict_log_proba") and classes is not None

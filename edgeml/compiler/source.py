@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.compare import compare
 from edgeml.converters import to_program
-from edgeml.converters.answering import random_methods
+from edgeml.converters.answering import answers_alone, random_methods
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
@@ -27,6 +27,7 @@ from edgeml.sparse_rows import SparseRows
 from edgeml.targets.base import About, Programs
 
 PARITY_ROWS = 5000  # of the sample; scikit-learn's forests take 10-100 us a row, so this stays within a second
+ROWS_ALONE = 500  # where scikit-learn is asked row by row, which takes 1 to 10 ms
 PROFILE_ROWS = 100_000
 # Of one method's answers to the rows that parity is measured on: 32 MB. Terms of texts make a million columns.
 PARITY_CELLS = 2**22
@@ -68,7 +69,8 @@ def read_source(pipeline: Any, X: Any, y: Any) -> Source:
     sample = read_sample(pipeline, X)
     targets = None if y is None else check_targets(y, sample, pipeline)
     rng = np.random.default_rng(SEED)
-    return Source(pipeline, sample, _part(sample, PARITY_ROWS, rng), _part(sample, PROFILE_ROWS, rng), targets)
+    most = ROWS_ALONE if answers_alone(pipeline) else PARITY_ROWS
+    return Source(pipeline, sample, _part(sample, most, rng), _part(sample, PROFILE_ROWS, rng), targets)
 
 
 def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]:

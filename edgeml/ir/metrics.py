@@ -114,10 +114,6 @@ def _sokal_sneath(choose: Any, a: Any, b: Any, k: Any) -> Any:
     return b / (0.5 * a + b)
 
 
-def _kulsinski(choose: Any, a: Any, b: Any, k: Any) -> Any:
-    return (b - a + k) / (b + k)
-
-
 # ``below`` and its kin are by how much x falls short of y, for the boxes of a k-d tree. ``minkowski`` is without its
 # root, ``seuclidean`` and ``mahalanobis`` are squared. Mahalanobis
 # distances need a matrix and stand beside this table.
@@ -139,6 +135,5 @@ METRICS = {
     "rogerstanimoto": Metric(_both_or_one, _rogers_tanimoto),
     "russellrao": Metric(_both_or_one, _russell_rao),
     "sokalsneath": Metric(_both_or_one, _sokal_sneath),
-    "kulsinski": Metric(_both_or_one, _kulsinski),
 }
 MAHALANOBIS = "mahalanobis"

@@ -1,4 +1,4 @@
-"""Special functions of one number, elementwise: powers, trigonometry, rounding, error function, gamma, Bessel.
+"""Special functions of one number, elementwise: powers, trigonometry, rounding, erf, gamma, Bessel; convolution.
 
 Every function is the op's meaning on arrays of shape (rows, width), in the formulas of the elementary_* modules;
 float32 results are the float64 result rounded once. Entered in the table by ops.py.
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.errors import ProgramError
 from edgeml.ir import elementary
 from edgeml.ir.elementary_gamma import bessel_constants, bessel_k_of, digamma_of, log_gamma_of
 from edgeml.ir.elementary_special import (
@@ -175,6 +176,21 @@ def nearest(x: Array) -> Array:
 def sign(x: Array) -> Array:
     """-1, 0 or 1, and NaN of NaN: numpy.sign."""
     return _through_float64(_FUNCTIONS["Sign"], x)
+
+
+def _infer_convolve(types: Types, attrs: Attrs) -> ValueType:
+    if types[0] != types[1] or types[0].dtype != "float64" or types[0].width < 1:
+        raise ProgramError(f"Convolve needs two float64 values of one width, got {types[0]} and {types[1]}")
+    return types[0]
+
+
+@op("Convolve", 2, _infer_convolve)
+def convolve(x: Array, y: Array) -> Array:
+    """Circular convolution along the row: column k is the sum of x[k - j] y[j] over j, in the order of y."""
+    total = x * y[:, :1]
+    for j in range(1, y.shape[1]):
+        total = total + np.roll(x, j, axis=1) * y[:, j : j + 1]
+    return np.asarray(total)
 
 
 constants_of = cache(bessel_constants)

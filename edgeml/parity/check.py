@@ -17,9 +17,9 @@ from edgeml.errors import EngineError, InputError
 from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.parity.conditioning import PART_OF_ROW, ill_conditioned, reordered
-from edgeml.parity.partition import undetermined
 from edgeml.parity.rounding import iterates, rounds_to_float32
 from edgeml.parity.truth import Truth
+from edgeml.parity.unsettled import unsettled
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.in_range import run_in_range
 from edgeml.sample import Sample
@@ -40,7 +40,7 @@ class Finding:
     """How one engine did on one set of rows.
 
     ``refused`` counts rows that scikit-learn refuses, ``unjudged`` those whose score overflows in scikit-learn itself,
-    or whose neighbours NumPy's partition leaves to the CPU (partition.py),
+    or whose answer it does not settle (unsettled.py),
     ``out_of_range`` those that an engine refuses by name since float32 cannot follow them.
     """
 
@@ -80,6 +80,15 @@ def overflowed(truth: Truth) -> Array:
     return bad
 
 
+def cancelled(truth: Truth) -> Array:
+    """Answered rows with NaN or infinity: of an overflow a Fourier transform makes both, here and there."""
+    answer = truth.outputs.get("transform")
+    if answer is None or answer.dtype.kind != "f":
+        return np.zeros(len(truth.answered), dtype=bool)
+    gone: Array = ~np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
+    return gone
+
+
 def judge(
     model: Model,
     sample: Sample,
@@ -101,7 +110,12 @@ def judge(
     problems: list[str] = []
     overflow = overflowed(truth)
     if continuous is not None:
-        overflow |= undetermined(continuous[1], Sample(sample.take(truth.answered), sample.schema))
+        overflow |= unsettled(*continuous, Sample(sample.take(truth.answered), sample.schema))
+    ops = {node.op for node in continuous[1].nodes} if continuous is not None else set()
+    if name == SAMPLE:
+        ops &= {"Convolve"}
+    if "Convolve" in ops:
+        overflow |= cancelled(truth)
     methods: dict[str, dict[str, Any]] = {}
     good = truth.answered
     within = np.ones(len(good), dtype=bool)
@@ -146,10 +160,11 @@ def judge(
                 allowed,
                 measure,
                 program,
+                ops=ops,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )
             if largest > allowed and not single and name != SAMPLE:
-                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed)
+                noisy, largest = reordered(continuous[1], judged, method, expected, actual, allowed, measure)
             methods[method]["ill_conditioned_rows"] = noisy
         if not exact:
             continue

@@ -31,8 +31,6 @@ ROUND_AT_WILL = frozenset(
         "Distances",
         "SumGroups",
         "CouplePairs",
-        "Loop",
-        "Solve",
         "Log1p",
         "Expm1",
         "Sin",
@@ -45,6 +43,7 @@ ROUND_AT_WILL = frozenset(
         "Pow",
         "Loop",
         "Solve",
+        "Convolve",
     }
 )
 

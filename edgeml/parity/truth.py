@@ -81,11 +81,9 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
-    """Answers to batches of so many rows, one behind the other. SparsePCA has one axis less for a single row."""
-    wide = any(answer.ndim > 1 for answer in answers)
-    return np.concatenate(
-        [a.reshape(count, -1) if wide and a.ndim == 1 else a for a, count in zip(answers, counts, strict=True)]
-    )
+    """Answers to batches of so many rows, one behind the other; of a single row and column an axis may be missing."""
+    wide = any(a.ndim > 1 for a in answers)
+    return np.concatenate([a.reshape(count, -1) if wide else a for a, count in zip(answers, counts, strict=True)])
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -93,6 +91,8 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
+    if len(rows) == 1 and answer.ndim == 1 and len(answer) != 1:
+        answer = answer[None, :]  # SparsePCA has one axis less for a single row
     if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
             f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",

@@ -126,6 +126,27 @@ def bessel_k(words: Any, f: Any, c: Any, n: Any) -> None:
             )
 
 
+@kernel("convolve", "words f n")
+def convolve(words: Any, f: Any, n: Any) -> None:
+    """Words: result, its step, place and steps of x and y, width."""
+    o, o_step, a, a_step, a_row = words[0], words[1], words[2], words[3], words[4]
+    b, b_step, b_row, width = words[5], words[6], words[7], words[8]
+    for k in range(width):
+        for r in range(n):
+            f[o + k * o_step + r] = f[a + k * a_step + r * a_row] * f[b + r * b_row]
+        for j in range(1, width):
+            column = k - j if k >= j else k - j + width
+            for r in range(n):
+                f[o + k * o_step + r] += f[a + column * a_step + r * a_row] * f[b + j * b_step + r * b_row]
+
+
+@encodes("Convolve")
+def encode_convolve(e: Encoder, node: Node, value: int) -> None:
+    x, y = (e.register(v) for v in node.inputs)
+    out = e.allocate(value)
+    e.emit("convolve", out.offset, out.step, x.offset, x.step, x.row, y.offset, y.step, y.row, x.width)
+
+
 _KERNELS = {
     "Pow": "power", "Log1p": "log1p", "Expm1": "expm1", "Sin": "sin", "Cos": "cos", "Erf": "erf",
     "NormalQuantile": "normal_quantile", "Digamma": "digamma", "LogGamma": "log_gamma", "Floor": "floor",

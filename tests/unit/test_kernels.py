@@ -128,6 +128,8 @@ for _d in FLOATS:
     for _weights in ("int8", "int16", "float16"):
         for _shape in ((4, 3), (1, 1), (9, 17)):
             case("QuantizedLinear", [_d], [_shape[0]], lambda b, x, w=_weights, s=_shape: narrow(b, x, w, s))
+for _width in (1, 2, 5):
+    case("Convolve", ["float64", "float64"], [_width, _width], lambda b, x, y: b.op("Convolve", x, y))
 for _op in ("And", "Or"):
     case(_op, ["bool", "bool"], [3, 1], lambda b, x, y, op=_op: b.op(op, x, y))
 case("Not", ["bool"], [3], lambda b, x: ~x)

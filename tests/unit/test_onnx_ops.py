@@ -150,6 +150,14 @@ CASES = {
         )
     ],
     "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
+    "Convolve": [
+        Case(
+            {"x": rows_of(ARITHMETIC[:5], n), "y": rows_of(ARITHMETIC[:5], n, seed=1)},
+            lambda b, x, y: b.op("Convolve", x, y),
+            id=f"Convolve-{n}",
+        )
+        for n in (2, 3, 5)
+    ],
     "BesselK": [
         attributes("BesselK", {"x": np.concatenate([FLOATS, np.logspace(-14, 2.5, 99)])}, 1e-12, order=order)
         for order in (0.0, 0.5, -1.0, 2.7)

@@ -111,6 +111,16 @@ def test_the_command_line_names_columns_by_output_and_label(forest, path, tmp_pa
     np.testing.assert_array_equal(np.array(rows[1:], dtype=float), expected)
 
 
+@pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba", "predict"])
+def test_bench_judges_lists(forest, path, tmp_path, method):
+    joblib.dump(forest[0], tmp_path / "m.joblib")
+    with np.errstate(divide="ignore"):
+        done = run(
+            "bench", path, "--method", method, "--seconds", "0.05", "--pipeline", tmp_path / "m.joblib", "--json"
+        )
+    assert done.exit_code == 0, done.output
+
+
 def test_columns_without_labels_are_numbered():
     found = result_columns("transform", [np.zeros((2, 1)), np.ones((2, 2))], None)
     assert list(found) == ["transform_0_0", "transform_1_0", "transform_1_1"]

@@ -68,6 +68,7 @@ def _some(**more: Any) -> dict[str, Any]:
 
 _STRINGS = "returns strings"
 _VOTES = "what follows the model needs its answers in float64"
+_PIPELINE = make_pipeline(StandardScaler(), LogisticRegression())
 _DEEP = DecisionTreeClassifier(max_depth=3, random_state=0)
 
 VARIANTS = (
@@ -83,12 +84,15 @@ VARIANTS = (
     variant(BaggingClassifier(**_some(bootstrap=False, max_samples=0.5)), iris),
     variant(BaggingClassifier(ExtraTreeClassifier(), **_some()), iris),
     variant(BaggingClassifier(LogisticRegression(), **_some(max_features=0.5)), iris_names),
-    variant(BaggingClassifier(LogisticRegression(), **_some(max_samples=0.1)), rare_class),
+    # Pipelines take no sample weights: their members never see what their bags do not hold.
+    variant(BaggingClassifier(_PIPELINE, **_some(max_samples=0.1)), rare_class),
+    variant(BaggingClassifier(make_pipeline(StandardScaler(), RidgeClassifier()), **_some()), rare_class),
+    variant(BaggingClassifier(make_pipeline(_DEEP), **_some(max_samples=0.1)), rare_class),
     # A score near zero of float32 sums, which BLAS adds in another order.
     variant(BaggingClassifier(LogisticRegression(), **_some()), float32, bound=1e-4),
     variant(BaggingClassifier(RidgeClassifier(), **_some()), iris_names),
     variant(BaggingClassifier(RidgeClassifier(), **_some()), two_classes),
-    variant(BaggingClassifier(make_pipeline(StandardScaler(), LogisticRegression()), **_some()), two_names),
+    variant(BaggingClassifier(_PIPELINE, **_some()), two_names),
     variant(BaggingRegressor(**_some()), number),
     variant(BaggingRegressor(**_some()), two_numbers),
     variant(BaggingRegressor(**_some(max_features=2)), number),

@@ -62,7 +62,12 @@ VARIANTS = (
     variant(IterativeImputer(max_iter=0), gaps),
     variant(IterativeImputer(max_iter=2, missing_values=-1.0), minus_ones),
     variant(IterativeImputer(max_iter=2), empty_column),
-    variant(IterativeImputer(max_iter=2, keep_empty_features=True, add_indicator=True), empty_column),
+    variant(
+        IterativeImputer(
+            max_iter=2, initial_strategy="constant", fill_value=1.5, keep_empty_features=True, add_indicator=True
+        ),
+        empty_column,
+    ),
     variant(IterativeImputer(max_iter=2), gaps32),
     variant(make_pipeline(IterativeImputer(max_iter=2), LogisticRegression()), missing, of="IterativeImputer"),
 )

@@ -90,10 +90,10 @@ _METRICS = (
 VARIANTS = (
     variant(KNeighborsClassifier(), clouds),
     variant(KNeighborsClassifier(), iris_names),
-    variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds),
-    variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds_of_two),
+    variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds, tflite="tflite engine"),
+    variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds_of_two, tflite="tflite engine"),
     variant(KNeighborsClassifier(), clouds_of_two),
-    variant(KNeighborsClassifier(), wide_clouds),
+    variant(KNeighborsClassifier(), wide_clouds, tflite="HeapK"),
     variant(KNeighborsClassifier(), small_clouds),
     variant(KNeighborsClassifier(algorithm="brute", metric="manhattan"), small_clouds),
     variant(KNeighborsClassifier(n_neighbors=1), two_names),
@@ -105,31 +105,38 @@ VARIANTS = (
             KNeighborsClassifier(n_neighbors=4, metric=m, algorithm=a, metric_params=q or None, weights="distance"),
             clouds,
             what=a,
+            tflite="" if m in ("canberra", "braycurtis") else "tflite engine",
         )
         for m, q in _METRICS
         for a in ("ball_tree", "brute")
+        # A training row's distance to itself is noise of BLAS there, and so is its weight.
+        if (m, a) != ("euclidean", "brute")
     ),
     *(
-        variant(KNeighborsClassifier(metric=m, algorithm="brute", weights="distance"), clouds)
-        for m in ("cosine", "correlation", "sqeuclidean")
+        variant(KNeighborsRegressor(metric=m, algorithm="brute"), clouds_of_numbers, tflite=op)
+        for m, op in (("cosine", "TopK"), ("correlation", "TopK"), ("sqeuclidean", "HeapK"))
     ),
-    variant(KNeighborsClassifier(metric="nan_euclidean"), holes),
+    variant(KNeighborsClassifier(metric="nan_euclidean"), holes, tflite="TopK"),
     variant(KNeighborsClassifier(metric="precomputed"), square),
     *(
         variant(KNeighborsClassifier(80, metric=m, algorithm=a, weights="distance"), yes_or_no)
         for m in ("hamming", "jaccard", "dice", "rogerstanimoto", "russellrao", "sokalsneath")
         for a in ("ball_tree", "brute")
     ),
-    variant(KNeighborsClassifier(80, metric="yule", algorithm="brute", weights="distance"), yes_or_no),
+    variant(KNeighborsClassifier(80, metric="yule", algorithm="brute", weights="distance"), yes_or_no, tflite="TopK"),
     variant(KNeighborsRegressor(), number),
     variant(KNeighborsRegressor(weights="distance"), clouds_of_numbers),
-    variant(KNeighborsRegressor(n_neighbors=2, algorithm="brute"), clouds_of_numbers),
+    variant(KNeighborsRegressor(n_neighbors=2, algorithm="brute"), clouds_of_numbers, tflite="HeapK"),
     variant(KNeighborsRegressor(n_neighbors=7, weights="distance"), two_numbers),
     variant(RadiusNeighborsClassifier(radius=2.5, outlier_label=0), clouds),
     variant(RadiusNeighborsClassifier(radius=20.0, weights="distance"), clouds),
     variant(RadiusNeighborsClassifier(radius=1.0, outlier_label="most_frequent"), clouds),
     variant(RadiusNeighborsClassifier(radius=1.0, outlier_label=-7), clouds),
-    variant(RadiusNeighborsClassifier(radius=1.0, outlier_label=["c", "no"]), clouds_of_two),
+    variant(
+        RadiusNeighborsClassifier(radius=1.0, outlier_label=["c", "no"]),
+        clouds_of_two,
+        tflite="TFLite has only numbers",
+    ),
     variant(RadiusNeighborsClassifier(radius=5.0, outlier_label=1, algorithm="brute"), wide_clouds),
     variant(RadiusNeighborsClassifier(radius=1.0, algorithm="brute", outlier_label="most_frequent"), clouds),
     variant(RadiusNeighborsClassifier(radius=3.0, p=1, outlier_label=2), clouds),
@@ -147,13 +154,13 @@ VARIANTS = (
     variant(LocalOutlierFactor(novelty=True), iris),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5, contamination=0.1, p=1), clouds),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5), float32),
-    variant(NearestCentroid(), iris_names),
-    variant(NearestCentroid(), two_names),
+    variant(NearestCentroid(), iris_names, tflite="HeapK"),
+    variant(NearestCentroid(), two_names, tflite="HeapK"),
     variant(NearestCentroid(metric="manhattan"), clouds),
-    variant(NearestCentroid(shrink_threshold=0.5), clouds),
-    variant(NearestCentroid(priors="empirical"), clouds),
-    variant(NearestCentroid(priors=[0.2, 0.3, 0.5], metric="manhattan"), clouds),
-    variant(NearestCentroid(), small_clouds),
+    variant(NearestCentroid(shrink_threshold=0.5), clouds, tflite="HeapK"),
+    variant(NearestCentroid(priors="empirical"), clouds, tflite="tflite engine"),
+    variant(NearestCentroid(priors=[0.2, 0.3, 0.5], metric="manhattan"), clouds, tflite="tflite engine"),
+    variant(NearestCentroid(), small_clouds, tflite="HeapK"),
     variant(NeighborhoodComponentsAnalysis(random_state=0, max_iter=5), clouds),
     variant(NeighborhoodComponentsAnalysis(n_components=2, init="pca", max_iter=5), small_clouds),
     *(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
     KBinsDiscretizer,
@@ -26,7 +26,7 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from tests.conformance.estimators.data import float32, iris, missing, one_column, positive, scaled
+from tests.conformance.estimators.data import float32, iris, missing, one_column, scaled
 from tests.conformance.estimators.table import Variant, variant
 
 
@@ -54,11 +54,6 @@ def above_zero() -> Any:
     return np.exp(spread()[0] / [1.0, 20.0, 0.1, 2.0]), None
 
 
-def sparse_counts() -> Any:
-    """Counts as a SciPy matrix."""
-    return sparse.csr_matrix(positive()[0].astype(np.float64)), None
-
-
 def constant_column() -> Any:
     """A column of one value beside another."""
     X = spread()[0][:, :2].copy()
@@ -67,9 +62,9 @@ def constant_column() -> Any:
 
 
 def kernel() -> Any:
-    """A square matrix of inner products."""
+    """A square matrix of similarities."""
     X = iris()[0][:30]
-    return X @ X.T, None
+    return np.exp(-((X[:, None] - X) ** 2).sum(axis=2)), None
 
 
 def words() -> Any:
@@ -118,12 +113,18 @@ def _data(target: str, columns: Any) -> Any:
     return data
 
 
+def _sparse(estimator: Any) -> Variant:
+    """The estimator behind a step whose output is sparse: zeros and ones, no others."""
+    step = KBinsDiscretizer(n_bins=3, strategy="uniform")
+    return variant(make_pipeline(step, estimator), spread, of=type(estimator).__name__)
+
+
 VARIANTS: tuple[Variant, ...] = (
     # --- scalers
     variant(StandardScaler(), scaled),
     variant(StandardScaler(with_mean=False), scaled),
     variant(StandardScaler(with_std=False), scaled),
-    variant(StandardScaler(with_mean=False), sparse_counts),
+    _sparse(StandardScaler(with_mean=False)),
     variant(StandardScaler(), float32),
     variant(StandardScaler(), missing),
     variant(StandardScaler(), constant_column),
@@ -134,7 +135,7 @@ VARIANTS: tuple[Variant, ...] = (
     variant(MinMaxScaler(clip=True), float32),
     variant(MaxAbsScaler(), scaled),
     variant(MaxAbsScaler(clip=True), scaled),
-    variant(MaxAbsScaler(), sparse_counts),
+    _sparse(MaxAbsScaler()),
     variant(RobustScaler(), scaled),
     variant(RobustScaler(with_centering=False), scaled),
     variant(RobustScaler(with_scaling=False), scaled),
@@ -144,10 +145,10 @@ VARIANTS: tuple[Variant, ...] = (
     variant(Normalizer(), spread),
     variant(Normalizer("l1"), spread),
     variant(Normalizer("max"), spread),
-    variant(Normalizer("l1"), sparse_counts),
+    _sparse(Normalizer("l1")),
     variant(Binarizer(), spread),
     variant(Binarizer(threshold=0.7), spread),
-    variant(Binarizer(), sparse_counts),
+    _sparse(Binarizer()),
     # --- curves
     variant(KBinsDiscretizer(), spread),
     variant(KBinsDiscretizer(encode="onehot-dense", n_bins=3), spread),
@@ -162,15 +163,15 @@ VARIANTS: tuple[Variant, ...] = (
     variant(PolynomialFeatures((0, 0)), spread),
     variant(PolynomialFeatures(4, order="F"), spread32),
     variant(PolynomialFeatures(5, interaction_only=True), one_column),
-    variant(PolynomialFeatures(3), sparse_counts),
-    variant(PolynomialFeatures(4, include_bias=False), sparse_counts),
+    _sparse(PolynomialFeatures(3)),
+    _sparse(PolynomialFeatures(4, include_bias=False)),
     variant(QuantileTransformer(n_quantiles=50), spread),
     variant(QuantileTransformer(n_quantiles=40, output_distribution="normal"), spread),
     variant(QuantileTransformer(n_quantiles=40, output_distribution="normal"), spread32),
     variant(QuantileTransformer(n_quantiles=40), spread32),
     variant(QuantileTransformer(n_quantiles=40, output_distribution="normal"), spread_missing),
-    variant(QuantileTransformer(n_quantiles=30), sparse_counts),
-    variant(QuantileTransformer(n_quantiles=30, ignore_implicit_zeros=True), sparse_counts),
+    _sparse(QuantileTransformer(n_quantiles=30)),
+    _sparse(QuantileTransformer(n_quantiles=30, ignore_implicit_zeros=True)),
     variant(QuantileTransformer(n_quantiles=30), constant_column),
     variant(PowerTransformer(), spread),
     variant(PowerTransformer(standardize=False), spread),

@@ -1,0 +1,98 @@
+"""Estimators that answer about a batch, or differently every time: what the truth about a row is then."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import NMF, PCA, SparsePCA
+from sklearn.ensemble import VotingRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import BernoulliRBM
+from sklearn.pipeline import make_pipeline
+
+import edgeml
+from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.errors import UnsupportedParameterError, VerificationError
+from edgeml.parity.truth import ask, methods_of
+from edgeml.sample import read_sample
+
+pytestmark = [
+    # Short fits do not converge; answers are compared, not quality.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+
+
+def rows(count=60, seed=0):
+    return np.random.default_rng(seed).poisson(2.0, (count, 5)).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    return NMF(2, init="nndsvda", max_iter=30).fit(rows())
+
+
+@pytest.mark.parametrize(
+    ("make", "alone"),
+    [
+        (lambda: make_pipeline(PCA(2), Ridge()), False),
+        (lambda: make_pipeline(NMF(2), Ridge()), True),
+        (lambda: ColumnTransformer([("a", PCA(1), [0, 1]), ("b", NMF(1), [2, 3])]), True),
+        (lambda: GridSearchCV(make_pipeline(NMF(2), Ridge()), {"ridge__alpha": [1.0, 2.0]}, cv=2), True),
+        (lambda: VotingRegressor([("a", Ridge()), ("b", make_pipeline(NMF(2), Ridge()))]), True),
+    ],
+)
+def test_an_estimator_of_a_batch_is_found_wherever_it_stands(make, alone):
+    assert answers_alone(make().fit(rows(), np.arange(60.0))) is alone
+
+
+def test_the_truth_about_a_row_is_its_own(factors):
+    X = rows(seed=1)
+    truth = ask(factors, read_sample(factors, X), ["transform"]).outputs["transform"]
+    single = np.concatenate([factors.transform(X[i : i + 1]) for i in range(len(X))])
+    np.testing.assert_array_equal(truth, single)
+    assert np.abs(truth - factors.transform(X)).max() > 1e-6  # else nothing is shown
+
+
+def test_verify_asks_row_by_row(factors, tmp_path):
+    X = rows(seed=1)
+    with edgeml.compile(factors, X, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:
+        report = bundle.json("report.json")
+    assert report["asked_row_by_row"] is True
+    assert report["bounds"] == {"transform": 1e-6}
+    for given in (X, X.tolist(), pd.DataFrame(X).to_numpy()):
+        assert edgeml.verify(tmp_path / "m.edgeml", factors, given).passed
+    other = NMF(2, init="nndsvda", max_iter=30, tol=1e-12).fit(X)
+    with pytest.raises(VerificationError):
+        edgeml.verify(tmp_path / "m.edgeml", other, X)
+
+
+def test_methods_that_draw_random_numbers_are_left_out_by_name(tmp_path):
+    model = BernoulliRBM(2, random_state=0).fit(rows() / 10)
+    assert methods_of(model) == ("transform",)
+    assert list(random_methods(make_pipeline(PCA(2), model))) == ["score_samples"]
+    with edgeml.compile(model, rows() / 10, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:
+        left_out = bundle.json("report.json")["methods_left_out"]
+    assert "BernoulliRBM draws random numbers" in left_out["score_samples"]
+    with edgeml.load(tmp_path / "m.edgeml") as compiled:
+        assert not hasattr(compiled, "score_samples")
+
+
+def test_shuffled_coordinates_need_a_seed(tmp_path):
+    model = NMF(2, shuffle=True).fit(rows())
+    with pytest.raises(UnsupportedParameterError, match="random_state") as caught:
+        edgeml.compile(model, rows(), output=tmp_path / "m.edgeml")
+    assert "set random_state to an integer" in str(caught.value)
+
+
+def test_rows_that_lose_an_axis_get_it_back():
+    """SparsePCA gives a single row's transform as a vector."""
+    X = rows(4)
+    model = SparsePCA(2, random_state=0).fit(rows())
+    bad = X.copy()
+    bad[1:] = np.nan
+    truth = ask(model, read_sample(model, bad), ["transform"])
+    assert truth.outputs["transform"].shape == (1, 2)

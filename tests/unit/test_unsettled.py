@@ -1,0 +1,57 @@
+"""Rows whose answer scikit-learn itself does not settle are told apart from errors of ours."""
+
+import numpy as np
+from sklearn.neighbors import KernelDensity, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgeml.compare import FLOAT64
+from edgeml.converters import to_program
+from edgeml.parity.conditioning import reordered
+from edgeml.parity.unsettled import unsettled
+from edgeml.sample import read_sample
+from tests.oracle import schema_of
+
+
+def test_ties_of_a_partition():
+    """Brute force with a metric of bools partitions all distances; a tie within the k nearest does not matter."""
+    X = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1]], dtype=float)
+    est = KNeighborsRegressor(2, metric="hamming", algorithm="brute").fit(X, np.arange(4.0))
+    program = to_program(est, schema_of(X), {"predict": ("vector", "<f8")})
+    rows = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    # Distances in thirds: 1 1 0 1, then 2 2 1 0, then 2 0 1 2.
+    assert unsettled(est, program, read_sample(est, rows)).tolist() == [True, False, False]
+
+
+def test_heaps_and_trees_settle_their_ties():
+    X = np.random.default_rng(0).integers(0, 3, (60, 2)).astype(float)
+    for algorithm in ("brute", "kd_tree"):
+        est = KNeighborsRegressor(3, algorithm=algorithm).fit(X, X[:, 0])
+        program = to_program(est, schema_of(X), {"predict": ("vector", "<f8")})
+        assert not unsettled(est, program, read_sample(est, X)).any()
+
+
+def test_a_density_whose_tree_is_not_walked_to_the_end():
+    X = np.random.default_rng(1).normal(size=(200, 13)) * np.geomspace(0.1, 300, 13)
+    for model in (KernelDensity(), make_pipeline(StandardScaler(with_mean=False, with_std=False), KernelDensity())):
+        model.fit(X)
+        program = to_program(model, schema_of(X), {"score_samples": ("vector", "<f8")})
+        rows = np.concatenate([X[:5], X[:40] * 3 + 1.0])
+        found = unsettled(model, program, read_sample(model, rows))
+        assert found[5:].any()
+        assert not found[:5].any()
+
+
+def test_noise_of_a_sum_that_cancels_is_excused_and_an_error_is_not():
+    from sklearn.linear_model import LinearRegression
+
+    X = np.random.default_rng(2).normal(size=(50, 3))
+    est = LinearRegression().fit(X, X[:, 0])
+    est.coef_, est.intercept_ = np.array([1.0, -1.0, 1.0]), 0.0
+    program = to_program(est, schema_of(X), {"predict": ("vector", "<f8")})
+    sample = read_sample(est, np.array([[1e16, 1e16, 1.0], [1.0, 1.0, 1.0]]))
+    expected, noise, error = np.array([1.0, 1.0]), np.array([2.0, 1.0]), np.array([1.0, 1.0 + 1e-6])
+    assert reordered(program, sample, "predict", expected, noise, 1e-9, FLOAT64) == (1, 0.0)
+    count, largest = reordered(program, sample, "predict", expected, error, 1e-9, FLOAT64)
+    assert count == 0
+    assert largest > 1e-7
