@@ -42,7 +42,6 @@ CASES = [
     (naive_bayes.BernoulliNB(binarize=2.0), "binarize", iris),
     (extraction.text.TfidfTransformer(sublinear_tf=True), "sublinear_tf", positive),
     (extraction.text.TfidfTransformer(norm="l1"), "norm", positive),
-    (gaussian_process.GaussianProcessClassifier(multi_class="one_vs_one"), "multi_class", iris),
     (extraction.text.CountVectorizer(lowercase=False), "lowercase", documents),
     (extraction.text.CountVectorizer(strip_accents="unicode"), "strip_accents", documents),
     (extraction.text.CountVectorizer(ngram_range=(1, 2)), "ngram_range", documents),
