@@ -26,6 +26,7 @@ _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state"
     "sklearn.GaussianProcessRegressor",
     honours=("kernel", "normalize_y"),
     ignores=(*_TRAINING, "alpha", "n_targets"),
+    note="the mean; return_std and return_cov are parameters of predict that a compiled model does not have",
 )
 def gaussian_process_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     """The mean: covariances with the training rows times ``alpha_``, in the units of the target."""

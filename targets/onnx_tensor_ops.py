@@ -60,10 +60,28 @@ _SAME_NAME = {
     "Minimum": "Min", "Maximum": "Max",
 }  # fmt: skip
 
+# Operands that are left away where they are 1.
+_FACTORS = {"Mul": (0, 1), "Div": (1,)}
+
 
 @lowers(*_SAME_NAME)
 def same(w: Writer, node: Node, *xs: Tensor) -> ir.Value:
-    return w.op(_SAME_NAME[node.op], *(x.value for x in xs))
+    values = [x.value for x in xs]
+    for at in _FACTORS.get(node.op, ()):
+        if _nearly_one(xs[at]):
+            # Twice the number, and half or twice the result: both exact.
+            values[at] = w.op("Add", values[at], values[at])
+            return w.op("Mul", w.op(_SAME_NAME[node.op], *values), np.float64(0.5 if node.op == "Mul" else 2.0))
+    return w.op(_SAME_NAME[node.op], *values)
+
+
+def _nearly_one(x: Tensor) -> bool:
+    """Whether x is a number that onnxruntime takes for 1, rounded to float32, and leaves away."""
+    tensor = x.value.const_value
+    if tensor is None or x.type.dtype != "float64" or x.type.width != 1:
+        return False
+    number = float(tensor.numpy().reshape(-1)[0])
+    return number != 1.0 and float(np.float32(number)) == 1.0
 
 
 @lowers("Equal")

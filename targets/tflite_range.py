@@ -69,7 +69,7 @@ def _holds(core: Program, facts: Sequence[Facts]) -> bool:
             continue
         if node.op in _OPERANDS and facts[node.inputs[0]].magnitude.max(initial=0.0) > _OPERANDS[node.op]:
             return False
-        if node.type.dtype != "bool" and facts[first + index].magnitude.max(initial=0.0) * _MARGIN > LARGEST:
+        if node.type.dtype != "bool" and facts[first + index].magnitude.max(initial=0.0) > LARGEST / _MARGIN:
             return False
         tame.add(first + index)
     return True

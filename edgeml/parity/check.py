@@ -150,7 +150,7 @@ def judge(
         methods[method] = _figures(difference, allowed)
         single, floats = measure.precision == "float32", expected.dtype.kind == "f"
         if largest > allowed and continuous is not None and floats and not (single and name == SAMPLE):
-            judged, program = Sample(sample.take(good[kept]), sample.schema), continuous[1] if single else None
+            judged = Sample(sample.take(good[kept]), sample.schema)
             noisy, largest = ill_conditioned(
                 continuous[0],
                 judged,
@@ -159,7 +159,7 @@ def judge(
                 actual,
                 allowed,
                 measure,
-                program,
+                continuous[1],
                 ops=ops,
                 chaotic=name != SAMPLE and iterates(continuous[1], method),
             )

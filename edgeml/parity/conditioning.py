@@ -59,10 +59,11 @@ def ill_conditioned(
 ) -> tuple[int, float]:
     """How many rows over the limit are noise of scikit-learn's own, and the largest error of the other rows.
 
-    With ``program`` the noise is that of its sums in float32. ``chaotic``: noise may have any size, as in an iteration
-    that does not converge on a row it was not made for. ``ops`` are those of the program that count: sines keep no
-    digit of an angle of 1e300, so any error may be noise (of awkward rows); and where scikit-learn convolves by Fourier
-    transforms, no component is known better than to a part of the row's largest.
+    With ``program`` the noise is also that of its sums and functions, in the precision of ``measure``; in float32 that
+    alone. ``chaotic``: noise may have any size, as in an iteration that does not converge on a row it was not made for.
+    ``ops`` are those of the program that count: sines keep no digit of an angle of 1e300, so any error may be noise (of
+    awkward rows); and where scikit-learn convolves by Fourier transforms, no component is known better than to a part
+    of the row's largest.
     """
     errors = row_errors(expected, actual, method, measure)
     over = np.flatnonzero(errors > limit)
@@ -74,9 +75,7 @@ def ill_conditioned(
         return 0, float(errors.max(initial=0.0))
     moved = np.zeros(len(over))
     try:
-        for answer in (
-            _nudged(pipeline, sample, method, over) if program is None else _in_float32(program, sample, method, over)
-        ):
+        for answer in _answers(pipeline, sample, method, over, measure, program):
             trial = expected.copy()
             trial[over] = answer.reshape(trial[over].shape)
             moved = np.maximum(moved, row_errors(expected, trial, method, measure)[over])
@@ -122,6 +121,17 @@ def reordered(
     return int((rest != errors).sum()), float(rest.max())
 
 
+def _answers(
+    pipeline: Any, sample: Sample, method: str, rows: Array, measure: Measure, program: Program | None
+) -> Iterator[Array]:
+    """Answers to the rows as rounding may make them, in turn."""
+    if measure.precision != "float32" or program is None:
+        yield from _nudged(pipeline, sample, method, rows)
+    if program is not None and has_meaning(program):
+        single = float(np.finfo(np.float32).eps) if measure.precision == "float32" else None
+        yield from _rounded(program, sample, method, rows, single)
+
+
 def _nudged(pipeline: Any, sample: Sample, method: str, rows: Array) -> Iterator[Array]:
     """scikit-learn's answers to the rows, moved by units in the last place."""
     rng = np.random.default_rng(0)
@@ -130,10 +140,14 @@ def _nudged(pipeline: Any, sample: Sample, method: str, rows: Array) -> Iterator
             yield call(pipeline, method, _nudge(sample.take(rows), sample, rng))
 
 
-def _in_float32(program: Program, sample: Sample, method: str, rows: Array) -> Iterator[Array]:
-    """The program's answers to the rows, its sums and functions rounded as float32 may round them."""
+def _rounded(program: Program, sample: Sample, method: str, rows: Array, eps: float | None) -> Iterator[Array]:
+    """The program's answers to the rows, its sums and functions rounded as libraries may round them.
+
+    A Gaussian process without noise adds terms of 1e8 whose covariances a library knows to a unit in the last place:
+    no movement of the row shows how far that carries, for an exp near 1 hardly moves with its argument.
+    """
     columns, _ = read_rows(sample.take(rows), sample.schema)
-    for values in rounded_anew(program, values_of(program, columns), TRIALS, eps=float(np.finfo(np.float32).eps)):
+    for values in rounded_anew(program, values_of(program, columns), TRIALS, eps=eps):
         yield np.concatenate([values[v] for v in program.outputs[method].values], axis=1)
 
 

@@ -133,7 +133,7 @@ def _rounded(
             values[at] = inputs[0]
             continue
         y = OPS[node.op].evaluate(*inputs, **node.attrs)
-        if node.op in ROUND_AT_WILL:
+        if node.op in ROUND_AT_WILL and y.dtype.kind == "f":
             noise = rng.uniform(-1.0, 1.0, y.shape) * _rounding(node, inputs[0], y, eps or float(np.finfo(y.dtype).eps))
             y = (y + noise.astype(y.dtype)).astype(y.dtype)
         values[at] = y
@@ -146,6 +146,8 @@ def _rounding(node: Node, x: Array, y: Array, eps: float) -> Array:
         size = np.abs(x) @ np.abs(node.attrs["weight"]) + np.abs(node.attrs["bias"])
     elif node.op == "ReduceSum":
         size = np.abs(x).sum(axis=1, keepdims=True)
+    elif node.op == "SumGroups":
+        size = np.abs(x).reshape(len(x), y.shape[1], -1).sum(axis=2)
     else:
         return 4.0 * eps * np.abs(y).astype(np.float64)
     result: Array = (2.0 + np.sqrt(x.shape[1])) * eps * size.astype(np.float64)

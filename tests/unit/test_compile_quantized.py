@@ -267,9 +267,12 @@ def test_leaves_and_points_and_components(digits, tmp_path):
     assert (np.mean((answers - expected) ** 2, axis=0) / np.var(expected, axis=0)).max() < 0.003
 
 
-def test_a_step_of_skl2onnx_is_refused_by_name(tmp_path):
+def test_a_step_of_skl2onnx_is_refused_by_name(tmp_path, monkeypatch):
     from sklearn.gaussian_process import GaussianProcessRegressor
 
+    from edgeml.converters import CONVERTERS
+
+    monkeypatch.delitem(CONVERTERS, "sklearn.GaussianProcessRegressor")
     X = numbers(80)
     pipeline = make_pipeline(StandardScaler(), GaussianProcessRegressor()).fit(X, X[:, 0])
     with pytest.raises(errors.QuantizeError, match=r"gaussianprocessregressor was converted by skl2onnx") as caught:

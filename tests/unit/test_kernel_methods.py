@@ -156,3 +156,12 @@ def test_products_of_whole_numbers_wrap_around(tmp_path):
     for engine in compiled(model, tmp_path, whole):
         with engine:
             np.testing.assert_allclose(engine.predict(rows), model.predict(rows), rtol=1e-9)
+
+
+@pytest.mark.parametrize("number", [1 + 4e-9, 1 - 2e-8, 1 + 5e-8])
+def test_a_scale_of_nearly_one_is_not_taken_for_one(number, tmp_path):
+    """onnxruntime leaves a multiplication away whose factor is 1 in float32."""
+    model = GaussianProcessRegressor(number * RBF(number), alpha=1e-6, optimizer=None).fit(X, X[:, 0])
+    for engine in compiled(model, tmp_path):
+        with engine:
+            np.testing.assert_allclose(engine.predict(NEW), model.predict(NEW), rtol=1e-9)

@@ -132,7 +132,7 @@ def _unscaled(y, by):
 @pytest.mark.parametrize("power", [0.0, 2.0, 0.5, -1.0, 3.0])
 @pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
 def test_every_branch_of_the_inverse_power(method, power):
-    y = np.abs(X[:, 0]) + 0.5
+    y = np.abs(X[:, 0]) + 0.5 if method == "box-cox" else X[:, 0] / 3
     target = TransformedTargetRegressor(LinearRegression(), transformer=PowerTransformer(method, standardize=False))
     target.fit(X, y)
     target.transformer_.lambdas_ = np.array([power])
@@ -239,6 +239,17 @@ def test_members_that_never_saw_a_class_have_no_share_of_it():
     found = interpreter.run(program, columns_of(X, schema_of(X)))
     for method in methods:
         np.testing.assert_allclose(found[method], getattr(model, method)(X), rtol=1e-9, atol=1e-300)
+
+
+def test_trees_that_know_few_classes_count_for_those():
+    """A tree fitted on the rows of its bag alone, as before scikit-learn passed sample weights to it."""
+    model = BaggingClassifier(DecisionTreeClassifier(max_depth=2), 3, random_state=0).fit(X, Y)
+    some = Y > 0
+    model.estimators_[1] = DecisionTreeClassifier(max_depth=2).fit(X[some], Y[some])
+    methods = {"predict_proba": ("matrix", "<f8"), "predict": ("vector", "<i8")}
+    found = interpreter.run(to_program(model, schema_of(X), methods), columns_of(X, schema_of(X)))
+    np.testing.assert_array_equal(found["predict_proba"], model.predict_proba(X))
+    np.testing.assert_array_equal(found["predict"], model.predict(X))
 
 
 def test_weighted_median_with_equal_predictions():

@@ -17,7 +17,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 import edgeml
 from edgeml.compare import FLOAT64, compare
-from edgeml.converters import to_program
+from edgeml.converters import CONVERTERS, to_program
 from edgeml.errors import EngineError, ParityError
 from edgeml.ir import Builder
 from edgeml.parity.awkward import awkward_rows, boundary_rows
@@ -209,7 +209,8 @@ def test_a_pipeline_that_magnifies_rounding_is_named_as_such(tmp_path):
 
 
 @pytest.mark.parametrize(("estimator", "step"), [(SVC(), "SVC"), (make_pipeline(StandardScaler(), SVC()), "svc")])
-def test_a_stand_in_of_skl2onnx_that_disagrees_is_named(estimator, step, tmp_path):
+def test_a_stand_in_of_skl2onnx_that_disagrees_is_named(estimator, step, tmp_path, monkeypatch):
+    monkeypatch.delitem(CONVERTERS, "sklearn.SVC")
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 4))
     with pytest.raises(ParityError, match=rf"no converter for {step}: it was converted by skl2onnx"):

@@ -127,6 +127,8 @@ VARIANTS = (
             {"n_components": 3, "solver": "mu", "max_iter": 40},
             {"n_components": 3, "solver": "mu", "max_iter": 37, "alpha_W": 0.01, "l1_ratio": 0.5},
             {"n_components": 3, "solver": "mu", "tol": 0.0, "max_iter": 12},
+            {"n_components": 2, "solver": "mu", "beta_loss": 1.5, "max_iter": 20},
+            {"n_components": 2, "solver": "mu", "beta_loss": 0.5, "max_iter": 20},
             {"n_components": 3, "solver": "mu", "beta_loss": "kullback-leibler", "max_iter": 40},
         )
     ),
@@ -136,6 +138,7 @@ VARIANTS = (
         variant(MiniBatchNMF(n_components=3, random_state=0, **p), counts, bound=1e-6, tflite=_LOOP)
         for p in (
             {},
+            {"beta_loss": 3.0},
             {"beta_loss": "kullback-leibler"},
             {"transform_max_iter": 9, "tol": 0.0},
             {"alpha_W": 0.01, "l1_ratio": 0.5, "fresh_restarts": True},

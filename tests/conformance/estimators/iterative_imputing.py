@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # makes the import below possible
 from sklearn.impute import IterativeImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
 
@@ -58,6 +59,9 @@ VARIANTS = (
             {"estimator": DecisionTreeRegressor(max_depth=3, random_state=0)},
             {"estimator": RandomForestRegressor(n_estimators=2, max_depth=3, random_state=0)},
         )
+    ),
+    variant(
+        IterativeImputer(KNeighborsRegressor(3), max_iter=2), gaps, tflite="uses a constant beyond the range of float32"
     ),
     variant(IterativeImputer(max_iter=0), gaps),
     variant(IterativeImputer(max_iter=2, missing_values=-1.0), minus_ones),
