@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.registry import Conversion, Outputs, converter
-from edgeml.errors import SampleError, UnsupportedEstimatorError, UnsupportedParameterError
+from edgeml.errors import SampleError, UnsupportedParameterError
 from edgeml.ir import Value
 from edgeml.ir.ops_text import DEFAULT_PATTERN, token_pattern
 
@@ -231,13 +231,3 @@ def feature_hasher(c: Conversion, est: Any, X: Block) -> Outputs:
         signed=bool(est.alternate_sign),
     )
     return {"transform": Block(x.cast(dtype), form="sparse")}
-
-
-@converter("sklearn.PatchExtractor")
-def patch_extractor(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Refused: it gives several rows for one."""
-    raise UnsupportedEstimatorError(
-        f"step {c.builder.origin or 'pipeline'}: PatchExtractor makes several rows of one, and a compiled pipeline has "
-        "an answer for each row",
-        "extract the patches before the pipeline, and compile what follows",
-    )

@@ -25,7 +25,9 @@ def texts_or_dicts(pipeline: Any, X: Any) -> tuple[Any, Schema] | None:
     head = type(_head(pipeline)).__name__
     if head in _OF_DICTS:
         return _dicts(_head(pipeline), X)
-    found = _documents(X)
+    # A command reads tables alone; of one column, it is that column's documents.
+    lonely = head in _OF_DOCUMENTS and hasattr(X, "columns") and len(X.columns) == 1
+    found = _documents(X[X.columns[0]] if lonely and hasattr(X, "iloc") else X)
     if found is None and head in _OF_DOCUMENTS:
         raise SampleError(
             f"{head} takes documents, and the sample is a {type(X).__name__} that is no sequence of strings",

@@ -16,8 +16,8 @@ import numpy as np
 
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
-from edgeml.runtimes.row_forms import special_row, special_rows
 from edgeml.runtimes.dates import ticks
+from edgeml.runtimes.row_forms import special_row, special_rows
 from edgeml.runtimes.sparse import is_sparse
 from edgeml.schema import MATRIX, Column, Kind, Schema
 

@@ -20,6 +20,7 @@ from edgeml.ir.program import Program
 from edgeml.ir.serial import load
 from edgeml.ir.table import Array
 from edgeml.runtimes.text_column import TextColumn
+from edgeml.schema import MATRIX
 
 TEXTS, TEXT_ARRAYS = "native/texts.json", "native/texts.bin"
 
@@ -32,6 +33,10 @@ def read_front(bundle: Bundle, rest: Program) -> Program:
     except (KeyError, TypeError) as error:
         raise ManifestError(f"{TEXTS}: it lacks {error}", "compile the pipeline again") from None
     front = load(description, unpack(index, bundle.member(TEXT_ARRAYS)))
+    kinds = {column.name: column.kind for column in bundle.schema.columns if column.used}
+    for entry in front.inputs:
+        if entry.name != MATRIX and kinds.get(entry.name) != entry.type.dtype:
+            raise ProgramError(f"{TEXTS}: it reads {entry.name!r:.40}, which is no such column of the schema")
     wanted = {entry.name: entry.type for entry in rest.inputs}
     for name, output in front.outputs.items():
         if output.form != "matrix" or [wanted.get(name)] != [front.type_of(v) for v in output.values]:

@@ -27,11 +27,12 @@ class Sparse:
     increase; every other cell is ``fill``, a scalar of the same dtype.
     """
 
-    __slots__ = ("data", "fill", "indices", "indptr", "width")
+    __slots__ = ("_rows", "data", "fill", "indices", "indptr", "width")
 
     def __init__(self, data: Array, indices: Array, indptr: Array, width: int, fill: Any = 0) -> None:
         self.data, self.indices, self.indptr, self.width = data, indices, indptr, width
         self.fill = data.dtype.type(fill)
+        self._rows: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,7 +41,9 @@ class Sparse:
     @property
     def rows(self) -> Array:
         """Row of every cell, int64."""
-        return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+        if self._rows is None:
+            self._rows = np.repeat(np.arange(len(self.indptr) - 1), self.indptr[1:] - self.indptr[:-1])
+        return self._rows
 
     def dense(self) -> Array:
         """The same as an array."""
@@ -50,7 +53,9 @@ class Sparse:
 
     def alike(self, data: Array, fill: Any) -> Sparse:
         """Other cells in the same places."""
-        return Sparse(data, self.indices, self.indptr, self.width, fill)
+        result = Sparse(data, self.indices, self.indptr, self.width, fill)
+        result._rows = self._rows
+        return result
 
 
 Argument = Array | Sparse
@@ -169,13 +174,40 @@ def _linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -
         return None
     if not _once("finite", [weight], lambda: bool(np.isfinite(weight).all())):
         return None  # nothing times infinity is something
-    total = np.empty((x.shape[0], weight.shape[1]), dtype=x.data.dtype)
-    for first in range(0, weight.shape[1], _COLUMNS_AT_ONCE):
-        products = x.data[:, None] * weight[x.indices, first : first + _COLUMNS_AT_ONCE]
-        for at, product in enumerate(products.T, first):
-            total[:, at : at + 1] = _added(x, product)
+    total = _product(x, weight)
     total += bias
     return total
+
+
+def _product(x: Sparse, weight: Array) -> Array:
+    """x @ weight in x's dtype, whatever the weight's."""
+    total = np.empty((x.shape[0], weight.shape[1]), dtype=x.data.dtype)
+    for first in range(0, weight.shape[1], _COLUMNS_AT_ONCE):
+        chosen = weight[x.indices, first : first + _COLUMNS_AT_ONCE].astype(x.data.dtype, copy=False)
+        for at, product in enumerate((x.data[:, None] * chosen).T, first):
+            total[:, at : at + 1] = _added(x, product)
+    return total
+
+
+def _quantized_linear(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Array | None:
+    x = arguments[0]
+    if not isinstance(x, Sparse) or x.fill != 0:
+        return None
+    total = _product(x, attrs["weight"])
+    total *= attrs["scale"]
+    total += attrs["bias"]
+    return total
+
+
+def _dynamic_quantize(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:
+    x = arguments[0]
+    if not isinstance(x, Sparse) or x.fill != 0:
+        return None
+    largest = np.zeros(x.shape[0], dtype=x.data.dtype)
+    np.maximum.at(largest, x.rows, np.abs(x.data))
+    # Each cell as a row of its own, beside the largest of the row it is from: they have one grid.
+    cells = np.stack([x.data, largest[x.rows]], axis=1)
+    return x.alike(OPS[op].evaluate(cells, **attrs)[:, 0], 0)
 
 
 def _select(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) -> Sparse | None:
@@ -255,11 +287,13 @@ def _trees(op: str, arguments: Sequence[Argument], attrs: Mapping[str, Attr]) ->
     return OPS[op].evaluate(cells, **{**attrs, "feature": places})
 
 
-# What looks at one cell at a time. Ops that other modules declare are listed too: a name without an op is never met.
+# What looks at one cell at a time.
 ELEMENTWISE = frozenset(
     (
         "Cast", "Add", "Sub", "Mul", "Div", "Minimum", "Maximum", "Less", "LessEqual", "Greater", "GreaterEqual",
-        "Equal", "And", "Or", "Not", "Where", "Neg", "Abs", "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN",
+        "Equal", "And", "Or", "Not", "Where", "Neg", "Abs", "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "IsNaN", "Fmod",
+        "Pow", "Log1p", "Expm1", "Sin", "Cos", "Erf", "NormalQuantile", "Digamma", "LogGamma", "Floor", "Round", "Sign",
+        "BesselK", "FakeQuantize",
     )
 )  # fmt: skip
 _Rule = Callable[[str, Sequence[Argument], Mapping[str, Attr]], "Argument | None"]
@@ -269,6 +303,8 @@ _RULES: dict[str, _Rule] = {
     "ReduceMax": _extreme,
     "ReduceMin": _extreme,
     "Linear": _linear,
+    "QuantizedLinear": _quantized_linear,
+    "DynamicQuantize": _dynamic_quantize,
     "Select": _select,
     "Concat": _concat,
     "CheckFinite": _check_finite,
@@ -278,4 +314,4 @@ _RULES: dict[str, _Rule] = {
     "TreeLeaves": _trees,
 }
 # Ops that give sparse values when they are given some.
-KEEPS = ELEMENTWISE | {"Select", "Concat", "CheckFinite", "CheckRange", "Require"}
+KEEPS = ELEMENTWISE | {"DynamicQuantize", "Select", "Concat", "CheckFinite", "CheckRange", "Require"}

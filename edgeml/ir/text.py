@@ -34,8 +34,8 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
     """The regular expression, compiled; None for one outside the subset that takes a time linear in the document.
 
     The subset: ``\\b`` at either end or none, and between them up to 16 characters, classes (``\\w``, ``\\d``, ``\\S``)
-    or sets (``[a-z'-]``), each with ``{m}`` or nothing, but for one that may have ``?`` or ``{m,n}``, or in the last place
-    ``+``, ``*`` or ``{m,}``. No groups, alternatives, lazy quantifiers or flags other than ``(?u)``.
+    or sets (``[a-z'-]``), each with ``{m}`` or nothing, but for one that may have ``?`` or ``{m,n}``, or in the last
+    place ``+``, ``*`` or ``{m,}``. No groups, alternatives, lazy quantifiers or flags other than ``(?u)``.
     """
     found = _PATTERN.fullmatch(pattern)
     if found is None:

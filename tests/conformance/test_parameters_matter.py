@@ -22,6 +22,7 @@ import edgeml
 from edgeml.converters import CONVERTERS
 from edgeml.errors import FormatError, ParityError
 from tests.conformance.estimators.data import iris, missing, number, positive
+from tests.conformance.estimators.text import documents
 
 CASES = [
     (prep.StandardScaler(with_mean=False), "with_mean", iris),
@@ -41,6 +42,15 @@ CASES = [
     (naive_bayes.BernoulliNB(binarize=2.0), "binarize", iris),
     (extraction.text.TfidfTransformer(sublinear_tf=True), "sublinear_tf", positive),
     (extraction.text.TfidfTransformer(norm="l1"), "norm", positive),
+    (extraction.text.CountVectorizer(lowercase=False), "lowercase", documents),
+    (extraction.text.CountVectorizer(strip_accents="unicode"), "strip_accents", documents),
+    (extraction.text.CountVectorizer(ngram_range=(1, 2)), "ngram_range", documents),
+    (extraction.text.CountVectorizer(analyzer="char_wb"), "analyzer", documents),
+    (extraction.text.CountVectorizer(stop_words=["fox"], vocabulary=["fox", "dog"]), "stop_words", documents),
+    (extraction.text.CountVectorizer(token_pattern=r"\b\w+\b"), "token_pattern", documents),
+    (extraction.text.CountVectorizer(binary=True), "binary", documents),
+    (extraction.text.HashingVectorizer(n_features=9, alternate_sign=False), "alternate_sign", documents),
+    (extraction.text.HashingVectorizer(n_features=9, norm="l1"), "norm", documents),
 ]
 
 
