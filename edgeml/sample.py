@@ -154,7 +154,7 @@ def _feature_names(pipeline: Any) -> list[str] | None:
 
 
 def classes_of(pipeline: Any) -> Any:
-    """classes_ of a classifier; None of any other estimator, such as CatBoost's regressors, which have an empty list."""
+    """classes_ of a classifier; None of any other, such as CatBoost's regressors, which have an empty list."""
     classes = getattr(pipeline, "classes_", None)
     return None if classes is None or len(classes) == 0 else classes
 

@@ -186,6 +186,8 @@ def test_the_identity_function():
 
 
 def test_other_functions_are_refused_by_name():
-    pipe = Pipeline([("spectrum", FunctionTransformer(lambda X: np.fft.fft(X).real)), ("scale", StandardScaler())]).fit(X[["h"]] ** 2)
+    pipe = Pipeline([("spectrum", FunctionTransformer(lambda X: np.fft.fft(X).real)), ("scale", StandardScaler())]).fit(
+        X[["h"]] ** 2
+    )
     with pytest.raises(UnsupportedParameterError, match=r"step spectrum: FunctionTransformer\(func='<lambda>'\)"):
         converted(pipe, X[["h"]] ** 2)
