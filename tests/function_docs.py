@@ -1,4 +1,4 @@
-"""The lists of docs/functions.md, made of the tables of the vocabulary. ``python -m tests.function_docs`` writes them."""
+"""The lists of docs/functions.md, made of the vocabulary; ``python -m tests.function_docs`` writes them."""
 
 from __future__ import annotations
 
