@@ -58,9 +58,9 @@ def ill_conditioned(
 ) -> tuple[int, float]:
     """How many rows over the limit are noise of scikit-learn's own, and the largest error of the other rows.
 
-    With ``program`` the noise is that of its sums in float32. ``ops`` are those of the program that count: sines keep no
-    digit of an angle of 1e300, so any error may be noise (of awkward rows); and where scikit-learn convolves by Fourier
-    transforms, no component is known better than to a part of the row's largest.
+    With ``program`` the noise is that of its sums in float32. ``ops`` are those of the program that count: sines keep
+    no digit of an angle of 1e300, so any error may be noise (of awkward rows); and where scikit-learn convolves by
+    Fourier transforms, no component is known better than to a part of the row's largest.
     """
     errors = row_errors(expected, actual, method, measure)
     over = np.flatnonzero(errors > limit)
