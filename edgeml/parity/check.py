@@ -85,8 +85,7 @@ def cancelled(truth: Truth) -> Array:
     answer = truth.outputs.get("transform")
     if answer is None or answer.dtype.kind != "f":
         return np.zeros(len(truth.answered), dtype=bool)
-    gone: Array = ~np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
-    return gone
+    return np.asarray(~np.isfinite(answer).reshape(len(answer), -1).all(axis=1))
 
 
 def judge(
