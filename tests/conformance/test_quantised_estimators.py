@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.quantised_table import first_variants, measured, stored
+from tests.quantised_table import first_variants, measured
+from tests.support_table import quantised
 
 
 def test_the_table_has_every_estimator():
-    assert set(stored()) == set(first_variants()), "run `python -m tests.quantised_table`"
+    assert set(quantised()) == set(first_variants()), "run `python -m tests.quantised_table`"
 
 
 # Each seventh, all of them in seven runs of the generator: quantising searches, and the whole table takes minutes.
 @pytest.mark.parametrize("name", list(first_variants())[::7])
 def test_as_the_table_says(name, tmp_path):
-    assert measured(first_variants()[name], tmp_path) == stored()[name]
+    assert measured(first_variants()[name], tmp_path) == quantised()[name]
