@@ -7,6 +7,7 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,10 @@ from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
 
+STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
     "predict",
+    STD,
     "predict_proba",
     "predict_log_proba",
     "decision_function",
@@ -65,7 +68,28 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
     """The methods for new rows that the pipeline has, without those that answer differently every time."""
     with quiet():
         random = random_methods(pipeline)
-        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)) and m not in random)
+        return tuple(m for m in METHODS if _has(pipeline, m) and m not in random)
+
+
+def _has(pipeline: Any, method: str) -> bool:
+    """Whether there is such a method; of ``predict_std``, whether the last step's predict takes ``return_std``."""
+    if method != STD:
+        return callable(getattr(pipeline, method, None))
+    last = pipeline
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    predict = getattr(last, "predict", None)
+    try:
+        return callable(predict) and "return_std" in inspect.signature(predict).parameters
+    except (TypeError, ValueError):  # a method of compiled code tells no signature
+        return False
+
+
+def _ask_one(pipeline: Any, method: str, rows: Any) -> Any:
+    """The method's own answer, in the form it has."""
+    if method == STD:
+        return pipeline.predict(as_given(rows), return_std=True)[1]
+    return getattr(pipeline, method)(as_given(rows))
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -87,7 +111,7 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    result = getattr(pipeline, method)(as_given(rows))
+    result = _ask_one(pipeline, method, rows)
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
@@ -104,7 +128,7 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
 def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
     """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
-        result = getattr(pipeline, method)(as_given(rows))
+        result = _ask_one(pipeline, method, rows)
     if isinstance(result, (list, tuple)):
         return "list", [part.shape[1] for part in result]
     return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None

@@ -144,6 +144,7 @@ VARIANTS = (
     variant(BayesianRidge(fit_intercept=False), float32_number),
     variant(ARDRegression(), number),
     variant(ARDRegression(threshold_lambda=10.0), number),
+    variant(ARDRegression(threshold_lambda=1e-9), number, what="no column kept"),
     variant(HuberRegressor(), outliers),
     variant(HuberRegressor(epsilon=2.0, fit_intercept=False), number),
     variant(TheilSenRegressor(random_state=0, max_subpopulation=100), outliers),
