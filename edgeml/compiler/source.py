@@ -149,7 +149,7 @@ def _returns(
             # answer is always one label, gives that label's own.
             dtype = getattr(getattr(pipeline, "classes_", answer), "dtype", dtype)
         form: Form = "vector" if answer.ndim == 1 else "matrix"
-        several = widths(pipeline, method, head.take(truth.answered[:1]))
+        several = widths(pipeline, method, head.take(np.repeat(truth.answered[:1], 2)))
         if several is not None:
             form, lists[method] = several
         result[method] = (form, "O" if dtype.kind == "O" else dtype.str)

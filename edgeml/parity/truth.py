@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.compare import compare, side_by_side
-from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.converters.answering import answers_alone, random_methods, squeezes
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.program import Form
 from edgeml.ir.table import Array
@@ -97,11 +97,12 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     row alone where an estimator's answer is one about the batch.
     """
     count = len(rows)
-    if count > 1 and answers_alone(pipeline):
-        # Copies: IterativeImputer writes into a single row that it is given.
-        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
-        return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
-    return _call(pipeline, method, rows)
+    if not count or (count > 1 and not answers_alone(pipeline)):
+        return _call(pipeline, method, rows)
+    # Copies: IterativeImputer writes into a single row that it is given.
+    copies = 2 if squeezes(pipeline) else 1
+    parts = [rows.iloc[[i] * copies] if hasattr(rows, "iloc") else rows[[i] * copies] for i in range(count)]
+    return _joined([_call(pipeline, method, part)[:1] for part in parts], [1] * count)
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
@@ -115,8 +116,6 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
-    if len(rows) == 1 and answer.ndim == 1 and len(answer) != 1:
-        answer = answer[None, :]  # SparsePCA has one axis less for a single row
     if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
             f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
@@ -173,8 +172,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             pieces[m].append(answer)
 
     suspects = _suspects(sample)
+    everyone = np.arange(len(sample))
     with quiet():
-        visit(np.arange(len(sample)))
+        # Where rows are asked about one by one, a batch that is refused would only be asked about again.
+        for indices in everyone[:, None] if answers_alone(pipeline) else [everyone]:
+            visit(indices)
     if refused.all() and like is not None:
         return Truth({m: like.outputs[m][:0] for m in methods}, refused, reason)
     if refused.all():
