@@ -38,6 +38,7 @@ from edgeml.quantize.noise import perturbed
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.frames import read_rows
+from edgeml.runtimes.in_range import run_in_range
 from edgeml.runtimes.load import open_model
 from edgeml.sample import Sample
 from edgeml.targets.base import Programs
@@ -156,9 +157,22 @@ def judge_budget(
 
 
 def _between(model: Model, rows: Part) -> Array | None:
-    """Predictions for the rows between the judged ones; None where none were made."""
+    """Predictions for the rows between the judged ones; None where none were made.
+
+    A row beyond the range of float32, which the engine refuses by name, counts as predicted right.
+    """
     near = rows.near
-    return None if near is None else model._engine.run(near.columns, len(near.predictions), ("predict",))["predict"]
+    if near is None:
+        return None
+
+    def run(at: Array) -> Mapping[str, Array]:
+        return model._engine.run({n: cells[at] for n, cells in near.columns.items()}, len(at), ("predict",))
+
+    found, within = run_in_range(run, len(near.predictions), precision(model.engine))
+    result = near.predictions.copy()
+    if within.any():
+        result[within] = found["predict"]
+    return result
 
 
 def rounded_otherwise(program: Program, golden: GoldenRows) -> list[dict[str, Array]]:
