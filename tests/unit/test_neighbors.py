@@ -124,3 +124,17 @@ def test_centroids_in_units_that_overflow_refuse_the_row(tmp_path):
     for engine in ("native", "onnx"):
         with edgeml.load(path, engine=engine) as model, pytest.raises(edgeml.errors.InputError):
             model.predict_proba(np.full((1, 4), 1e200))
+
+
+@pytest.mark.parametrize(
+    ("model", "scale"),
+    [
+        (KNeighborsClassifier(3, metric="nan_euclidean", weights="distance"), 1.0),
+        (KNeighborsClassifier(3, algorithm="brute", weights="distance"), 1e150),
+    ],
+    ids=str,
+)
+def test_distances_that_are_nan_are_answered(model, scale, tmp_path):
+    """A weight of NaN is not the 0 that scikit-learn refuses."""
+    X, y = load_iris(return_X_y=True)
+    edgeml.compile(model.fit(X * scale, y), X * scale, output=tmp_path / "m.edgeml", formats=["native"]).close()
