@@ -1,8 +1,8 @@
 """How estimators answer that do not answer about each row by itself, and once and for all.
 
 In comes a fitted pipeline; out goes whether its answer to a batch is one about the batch, so that the truth about a row
-is what scikit-learn says of that row alone, and which methods draw random numbers whenever they are called. Both stand
-in the registry beside the converter. Asked by the compiler when it asks scikit-learn.
+is what scikit-learn says of that row alone, whether it can answer about a single row at all, and which methods draw
+random numbers whenever they are called. All stand in the registry beside the converter. Asked by the compiler when it asks scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from edgeml.converters.registry import CONVERTERS, key_of
 def answers_alone(pipeline: Any) -> bool:
     """Whether an estimator of the pipeline stops, or starts, by the whole batch: NMF's transform does."""
     return any(entry.alone for est in _inside(pipeline, set()) if (entry := CONVERTERS.get(key_of(est))))
+
+
+def squeezes(pipeline: Any) -> bool:
+    """Whether an estimator of the pipeline drops an axis of its answer to a single row, which the next step refuses:
+    SparsePCA's transform does.
+    """
+    return any(entry.squeezes for est in _inside(pipeline, set()) if (entry := CONVERTERS.get(key_of(est))))
 
 
 def random_methods(pipeline: Any) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _list(e: Expressions, frame: Frame, items: Any) -> Any:
 
 @_stands_for(abs)
 def _abs(e: Expressions, frame: Frame, x: Any) -> Any:
-    return _as(np.abs(e._number(x)) if isinstance(x, Traced) else abs(x), x)
+    return _as(np.abs(e.number(x)) if isinstance(x, Traced) else abs(x), x)
 
 
 def _as(result: Any, like: Any) -> Any:

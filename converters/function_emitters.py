@@ -225,18 +225,14 @@ def _fmod(trace: Trace, x: Value, y: Value) -> Value:
     if x.dtype == "int64":
         r = x - _whole_quotient(trace, x, y) * y
         return trace.builder.where(y == 0, 0, trace.builder.where(~(r == 0) & ~((r < 0) == (x < 0)), r - y, r))
-    return trace.builder.op("Fmod", x, y)
+    return trace.builder.fmod(x, y)
 
 
 def _remainder(trace: Trace, x: Value, y: Value) -> Value:
     """% of Python and NumPy: the sign is that of y."""
     if x.dtype == "int64":
         return trace.builder.where(y == 0, 0, x - _whole_quotient(trace, x, y) * y)
-    r = trace.builder.op("Fmod", x, y)
-    other = r + y
-    sign = _copy_sign(trace, _number(trace, x, 0.0), y)
-    away = ~((r < 0.0) == (y < 0.0))
-    return trace.builder.where(r == 0.0, sign, trace.builder.where(away, other, r))
+    return trace.builder.mod(x, y)
 
 
 def _floor_divide(trace: Trace, x: Value, y: Value) -> Value:
@@ -244,7 +240,7 @@ def _floor_divide(trace: Trace, x: Value, y: Value) -> Value:
     if x.dtype == "int64":
         return _whole_quotient(trace, x, y)
     builder = trace.builder
-    r = builder.op("Fmod", x, y)
+    r = builder.fmod(x, y)
     quotient = (x - r) / y
     one_less = ~(r == 0.0) & ~((r < 0.0) == (y < 0.0))
     quotient = builder.where(one_less, quotient - 1.0, quotient)

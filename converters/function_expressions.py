@@ -1,6 +1,7 @@
-"""Expressions of a function that is translated: operators as Python, NumPy or Numba compute them, and calls.
+"""Expressions of a function that is translated: names, cells by position, comprehensions and calls.
 
-Part of the interpreter of function_source.py, which runs the statements. Calls of NumPy's functions go to the tables
+Part of the interpreter of function_source.py, which runs the statements; operators are those of
+function_operators.py. Calls of NumPy's functions go to the tables
 of function_calls.py, those of other functions of the user's are translated in their turn, and what sees no stand-in is
 simply called.
 """
@@ -11,13 +12,14 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeml.converters.function_arrays import Rows, Trace, Traced
+from edgeml.converters.function_arrays import Rows, Traced
 from edgeml.converters.function_calls import FUNCTIONS, call_function
 from edgeml.converters.function_math import call_math
+from edgeml.converters.function_operators import Operators
 from edgeml.converters.function_state import (
     AllRows,
     Closure,
@@ -26,48 +28,17 @@ from edgeml.converters.function_state import (
     Unknown,
     arrays_in,
     both,
-    either,
     is_hashable,
     is_plain,
-    is_single,
     is_stand_in,
     marked,
     negated,
 )
 from edgeml.converters.function_text import Source, is_users, plain_function
 
-if TYPE_CHECKING:
-    from edgeml.converters.function_source import Interpreter
 
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.MatMult: operator.matmul,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-
-
-class Expressions:
+class Expressions(Operators):
     """Evaluates expressions in the frame of a call."""
-
-    def __init__(self, interpreter: Interpreter) -> None:
-        self.interpreter = interpreter
-        self.trace: Trace = interpreter.trace
 
     def value(self, frame: Frame, node: ast.expr) -> Any:
         """What an expression gives."""
@@ -140,14 +111,6 @@ class Expressions:
         return Closure(run, name)
 
     # --- operators
-    def truth(self, x: Any) -> Any:
-        """A condition: a bool, or one for each row."""
-        if not isinstance(x, Traced):
-            return bool(x)
-        if x.shape:
-            raise self.trace.refuse("a branch on a whole array", "use numpy.where, or a function of one cell")
-        return x if x.dtype == bool else x.astype(bool)
-
     def _boolop(self, frame: Frame, node: ast.BoolOp) -> Any:
         """Later operands count only where the earlier ones leave it open, and only there may they refuse a row."""
         path, result = frame.path, self.value(frame, node.values[0])
@@ -179,7 +142,7 @@ class Expressions:
         if isinstance(node.op, ast.Not):
             return negated(self.truth(x))
         if isinstance(x, Traced) and x.dtype == bool and x.plain:
-            x = self._number(x)
+            x = self.number(x)
         functions: dict[type[ast.unaryop], Callable[[Any], Any]] = {
             ast.USub: operator.neg,
             ast.UAdd: operator.pos,
@@ -190,43 +153,6 @@ class Expressions:
     def _binop(self, frame: Frame, node: ast.BinOp) -> Any:
         return self.operate(frame, node.op, self.value(frame, node.left), self.value(frame, node.right))
 
-    def operate(self, frame: Frame, op: ast.operator, a: Any, b: Any) -> Any:
-        """``a op b``. Rows that divide by zero are refused where Python and Numba raise."""
-        if type(op) not in _BINARY:
-            raise self.trace.refuse("shifts of bits", "multiply by powers of two")
-        if not (is_single(a) and is_single(b)) or not (isinstance(a, Traced) or isinstance(b, Traced)):
-            return _BINARY[type(op)](a, b)
-        plain = is_plain(a) and is_plain(b)
-        raises = frame.mode == "numba" or (plain and frame.mode != "ufunc")
-        logic = isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor))
-        a, b = (x if logic else self._number(x) for x in (a, b))
-        if isinstance(op, (ast.Div, ast.FloorDiv, ast.Mod)) and raises:
-            self.interpreter.require(frame, self.truth(b != 0), f"{frame.source.name} divides by zero")
-        if isinstance(op, ast.Pow) and plain and frame.mode == "python":
-            self._power_is_real(frame, a, b)
-        result = _BINARY[type(op)](a, b)
-        grows = isinstance(op, (ast.Add, ast.Sub, ast.Mult, ast.Pow))
-        if grows and plain and frame.mode == "python" and isinstance(result, Traced) and result.dtype.kind == "i":
-            size = np.abs(_BINARY[type(op)](*(x.astype(float) if isinstance(x, Traced) else float(x) for x in (a, b))))
-            message = f"{frame.source.name} makes a whole number beyond 64 bits, which Python has and NumPy has not"
-            self.interpreter.require(frame, self.truth(size < 2.0**63), message)
-        return marked(result, plain)
-
-    def _number(self, x: Any) -> Any:
-        """Python's and Numba's bools count as whole numbers."""
-        return marked(x.astype(np.int64), x.plain) if isinstance(x, Traced) and x.dtype == bool else x
-
-    def _power_is_real(self, frame: Frame, a: Any, b: Any) -> None:
-        """Where Python's ** raises (0 to a negative power) or leaves the real numbers, rows are refused."""
-        if isinstance(b, Traced):
-            whole: Any = np.floor(b) == b if b.dtype.kind == "f" else True
-            ok = ((a > 0) | (a != a)) | ((a == 0) & (b >= 0)) | ((a < 0) & whole)
-        elif float(b).is_integer():
-            ok = True if b >= 0 else a != 0
-        else:
-            ok = (a >= 0) | (a != a) if b > 0 else (a > 0) | (a != a)
-        self.interpreter.require(frame, ok, f"{frame.source.name} leaves the real numbers")
-
     def _compare(self, frame: Frame, node: ast.Compare) -> Any:
         left, path, result = self.value(frame, node.left), frame.path, None
         for op, right_node in zip(node.ops, node.comparators, strict=True):
@@ -235,25 +161,11 @@ class Expressions:
                     break
                 frame.path = both(frame.path, self.truth(result))
             right = self.value(frame, right_node)
-            one = self._compared(op, left, right)
+            one = self.compared(op, left, right)
             result = one if result is None else both(self.truth(result), self.truth(one))
             left = right
         frame.path = path
         return result
-
-    def _compared(self, op: ast.cmpop, a: Any, b: Any) -> Any:
-        if isinstance(op, (ast.Is, ast.IsNot)):
-            return (a is b) == isinstance(op, ast.Is)
-        if isinstance(op, (ast.In, ast.NotIn)):
-            if isinstance(a, Traced):
-                found: Any = False
-                for item in b:
-                    found = either(found, self.truth(a == item))
-            else:
-                found = a in b
-            return found if isinstance(op, ast.In) else negated(found)
-        a, b = (self._number(x) if is_single(x) else x for x in (a, b))
-        return _COMPARE[type(op)](a, b)
 
     # --- cells by position
     def _subscript(self, frame: Frame, node: ast.Subscript) -> Any:

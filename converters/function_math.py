@@ -48,9 +48,9 @@ _MATH: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
 def call_math(e: Expressions, frame: Frame, name: str, args: list[Any]) -> Any:
     """A function of math on a cell; rows it would raise for are refused, outside Numba."""
     if name in ("floor", "ceil", "trunc"):
-        return to_int(e, frame, getattr(np, name)(e._number(args[0])))
+        return to_int(e, frame, getattr(np, name)(e.number(args[0])))
     if name == "pow":
-        return e.operate(frame, ast.Pow(), *(1.0 * e._number(a) for a in args))
+        return e.operate(frame, ast.Pow(), *(1.0 * e.number(a) for a in args))
     if name == "log" and len(args) == 2:
         return call_math(e, frame, "log", args[:1]) / call_math(e, frame, "log", args[1:])
     if name not in _MATH:
@@ -65,7 +65,7 @@ def call_math(e: Expressions, frame: Frame, name: str, args: list[Any]) -> Any:
         ok = e.truth(fine(x) | (x != x)) if name not in ("sin", "cos", "tan") else e.truth(~np.isinf(x))
         ok = ok | e.truth(x == math.inf) if name in ("exp", "expm1") else ok
         e.interpreter.require(frame, ok, f"math.{name} raises")
-    numbers = [e._number(a) for a in args]
+    numbers = [e.number(a) for a in args]
     numbers = [n.astype(float) if isinstance(n, Traced) and n.dtype.kind == "i" else n for n in numbers]
     result = call_ufunc(e.trace, getattr(np, ufunc), numbers)
     return marked(result, True)

@@ -35,7 +35,8 @@ Convert = Callable[["Conversion", Any, Block], Outputs]
 @dataclass(frozen=True, slots=True)
 class Converter:
     """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer
-    to a batch depends on the whole batch, ``random`` names methods that draw random numbers: see answering.py.
+    to a batch depends on the whole batch, ``squeezes`` that its answer to a single row lacks an axis, ``random`` names
+    methods that draw random numbers: see answering.py.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Converter:
     note: str
     alone: bool = False
     random: frozenset[str] = frozenset()
+    squeezes: bool = False
 
 
 CONVERTERS: dict[str, Converter] = {}
@@ -57,11 +59,12 @@ def converter(
     note: str = "",
     alone: bool = False,
     random: Iterable[str] = (),
+    squeezes: bool = False,
 ) -> Callable[[Convert], Convert]:
     """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table.
 
     ``alone``: the truth about a row is scikit-learn's answer to a batch of that row alone. ``random``: methods without
-    a truth.
+    a truth. ``squeezes``: the truth about a single row is asked for with a copy of it.
     """
 
     def register(convert: Convert) -> Convert:
@@ -69,7 +72,7 @@ def converter(
             if key in CONVERTERS:
                 raise ValueError(f"two converters for {key}")
             known = frozenset(honours), frozenset(ignores)
-            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random))
+            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random), squeezes)
         return convert
 
     return register
@@ -85,6 +88,15 @@ def refused(*keys: str, reason: str, remedy: str) -> None:
         if key in CONVERTERS or key in REFUSED:
             raise ValueError(f"{key} is converted, or refused twice")
         REFUSED[key] = reason, remedy
+
+
+def refuse_by_name(est: Any, origin: str = "") -> None:
+    """Raise UnsupportedEstimatorError for an estimator of ``REFUSED``."""
+    if key_of(est) in REFUSED:
+        reason, remedy = REFUSED[key_of(est)]
+        raise UnsupportedEstimatorError(
+            f"step {origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}", remedy
+        )
 
 
 def key_of(est: Any) -> str:
@@ -122,12 +134,7 @@ class Conversion:
         """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
         with self.builder.step(step) if step else nullcontext():
             check_fitted(est, self.builder.origin)
-            if key_of(est) in REFUSED:
-                reason, remedy = REFUSED[key_of(est)]
-                raise UnsupportedEstimatorError(
-                    f"step {self.builder.origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}",
-                    remedy,
-                )
+            refuse_by_name(est, self.builder.origin)
             entry = CONVERTERS.get(key_of(est))
             if entry is None:
                 return fallback(self, est, X)

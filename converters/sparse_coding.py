@@ -61,6 +61,7 @@ def dictionary_learning(c: Conversion, est: Any, X: Block) -> Outputs:
         "n_components", "alpha", "max_iter", "tol", "method", "n_jobs", "U_init", "V_init", "verbose", "random_state",
         "callback", "batch_size", "shuffle", "max_no_improvement",
     ),
+    squeezes=True,
 )  # fmt: skip
 def sparse_pca(c: Conversion, est: Any, X: Block) -> Outputs:
     """Ridge regression of the centred row on the components: a linear map once the equations are solved."""

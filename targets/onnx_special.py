@@ -127,18 +127,6 @@ def own(w: Writer, node: Node, *xs: Tensor) -> ir.Value:
     return _rounded(w, node, w.op(node.op, *(w.as_float64(x) for x in xs)))
 
 
-@lowers("Mod")
-def modulo(w: Writer, node: Node, x: Tensor, y: Tensor) -> ir.Value:
-    """ONNX's remainder has the sign of x, NumPy's that of y; a zero gets the sign of y by 0 times y."""
-    a, b = _Term(w, w.as_float64(x)), _Term(w, w.as_float64(y))
-    rest = _Term(w, w.op("Mod", a.value, b.value, fmod=1))
-    # Adding y in float32 rounds once more, as NumPy does.
-    other = _Term(w, w.as_float64(Tensor(_rounded(w, node, (rest + b).value), node.type, False)))
-    apart = ((b < 0.0) & (rest > 0.0)) | ((b > 0.0) & (rest < 0.0))
-    zero = _where(b < 0.0, -0.0, 0.0)
-    return _rounded(w, node, _where(rest == 0.0, zero, _where(apart, other, rest)).value)
-
-
 @lowers(*_FORMULAS)
 def formula(w: Writer, node: Node, x: Tensor) -> ir.Value:
     return _rounded(w, node, _FORMULAS[node.op](_Term(w, w.as_float64(x))).value)

@@ -24,9 +24,8 @@ Row = dict[str, Any]  # output of the front -> its one row
 _ELEMENTWISE = (
     "Add", "Sub", "Mul", "Div", "Minimum", "Maximum", "Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "And",
     "Or", "Not", "Where", "Neg", "Abs", "Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "Log1p", "Expm1", "Sin", "Cos", "Erf",
-    "NormalQuantile", "Digamma", "LogGamma", "BesselK", "Floor", "Round", "Sign", "Pow", "Fmod", "Mod", "IsNaN",
-    "IsNone", "Cast",
-    "Rank",
+    "NormalQuantile", "Digamma", "LogGamma", "BesselK", "Floor", "Round", "Sign", "Pow", "Fmod", "IsNaN",
+    "IsNone", "Cast", "Rank",
 )  # fmt: skip
 
 

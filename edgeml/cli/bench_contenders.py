@@ -48,12 +48,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Reference:
-    """The answers that all others are compared with, by method, to the rows of ``Rows``; ``name`` says whose."""
+    """The answers that all others are compared with, by method, to the rows of ``Rows``; ``name`` says whose. With
+    ``alone`` they are those to each row alone, which the pipeline's own to a batch need not equal.
+    """
 
     name: str
     outputs: Mapping[str, Array]
     limit: float
     budget: Mapping[str, float | None] | None = None
+    alone: bool = False
 
 
 def chosen(wanted: Sequence[str], manifest: Mapping[str, Any], path: Path) -> list[str]:
@@ -130,7 +133,9 @@ def engine(path: Path, name: str, threads: int, method: str, rows: Rows) -> Cont
 
 def _kernels(model: Model) -> str | None:
     """Where an engine's compiled kernels are from: the cache, Numba, a library by its file's name, or NumPy."""
-    inner = getattr(model._engine, "_front", model._engine)  # LiteRT's preprocessing runs on the native engine
+    engine: Any = model._engine
+    # LiteRT's preprocessing runs on the native engine, whose own ``_front`` is that of text.
+    inner = engine if hasattr(engine, "source") else getattr(engine, "_front", None)
     source = getattr(inner, "source", None)
     return None if source is None else os.path.basename(str(source))  # a path may name a person
 
@@ -177,20 +182,23 @@ def reference(
     if estimator is None:
         part = rows.batch(rows.count)
         return Reference(first.name, {m: getattr(model, m)(part) for m in methods}, limit)
+    from edgeml.converters.answering import answers_alone
+    from edgeml.parity.truth import call, quiet
+
     frame = _frame(estimator, rows)
     outputs = {}
     for name in methods:
         if not hasattr(estimator, name):
             continue
         try:
-            answer = getattr(estimator, name)(frame)
+            with quiet():
+                outputs[name] = call(estimator, name, frame)
         except Exception as error:  # scikit-learn, or a step of the caller's own, refuses rows as it likes
             raise InputError(
                 f"the pipeline's own {name} refuses the rows: {type(error).__name__}: {error}",
                 "give rows that it can answer with --data, or leave out --pipeline",
             ) from error
-        outputs[name] = _dense(answer)
-    return Reference(SKLEARN, outputs, limit, quantised_budget(model))
+    return Reference(SKLEARN, outputs, limit, quantised_budget(model), answers_alone(estimator))
 
 
 def agreement(contender: Contender, against: Reference, rows: Rows, method: str, largest: int) -> dict[str, Any]:
@@ -211,10 +219,11 @@ def agreement(contender: Contender, against: Reference, rows: Rows, method: str,
         "refused": False,
     }
     call = contender.single()
-    for what, positions, answer in (
+    to_compare = (
         ("a batch", at, lambda: contender.batch(largest)()),
         ("single rows", singles, lambda: stacked([call(int(i)) for i in singles], expected)),
-    ):
+    )
+    for what, positions, answer in to_compare[1:] if against.alone and contender.name == SKLEARN else to_compare:
         try:
             actual = answer()
         except EdgeMLError as error:

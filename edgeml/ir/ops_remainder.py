@@ -1,7 +1,7 @@
 """The remainder of a division, exact, from which // and % of Python and NumPy follow.
 
 In come two floats, out goes ``numpy.fmod`` of them, which IEEE 754 determines to the last bit. Used by the steps that
-users write themselves (converters/function_emitters.py).
+users write themselves (converters/function_emitters.py) and by ``Builder.mod``.
 """
 
 from __future__ import annotations

@@ -106,12 +106,6 @@ def power(x: Array, y: Array) -> Array:
     return _through_float64(_power, x, y)
 
 
-@op("Mod", 2, _infer_power)
-def modulo(x: Array, y: Array) -> Array:
-    """numpy.mod of floats: the exact remainder of x / y, with the sign of y; NaN for infinite x and for y = 0."""
-    return np.asarray(np.mod(x, y))
-
-
 @op("Log1p", 1, _infer_unary)
 def log1p(x: Array) -> Array:
     """log(1 + x), exact near 0 too."""

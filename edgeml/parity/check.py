@@ -19,7 +19,7 @@ from edgeml.ir import Program
 from edgeml.ir.table import Array
 from edgeml.parity.conditioning import LARGEST, PART_OF_ROW, ill_conditioned, relabelled, reordered, searches
 from edgeml.parity.rounding import iterates, rounds_to_float32
-from edgeml.parity.truth import Truth
+from edgeml.parity.truth import STD, Truth
 from edgeml.parity.unsettled import unsettled
 from edgeml.runtimes.base import Model
 from edgeml.runtimes.in_range import run_in_range
@@ -166,7 +166,8 @@ def judge(
                 measure,
                 program,
                 ops=ops,
-                chaotic=name != SAMPLE and iterates(continuous[1], method),
+                # A process without noise knows its own rows: the root of a difference that is nothing but rounding.
+                chaotic=method == STD or (name != SAMPLE and iterates(continuous[1], method)),
             )
             # Of the sample itself only as far as rounding goes: a Gaussian process without noise has terms that cancel.
             # But which of two neighbours at equal distance counts is decided by rounding, whatever that moves.

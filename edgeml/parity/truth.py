@@ -7,6 +7,7 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from edgeml.compare import compare, side_by_side
-from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.converters.answering import answers_alone, random_methods, squeezes
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
 
+STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
     "predict",
+    STD,
     "predict_proba",
     "predict_log_proba",
     "decision_function",
@@ -65,7 +68,28 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
     """The methods for new rows that the pipeline has, without those that answer differently every time."""
     with quiet():
         random = random_methods(pipeline)
-        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)) and m not in random)
+        return tuple(m for m in METHODS if _has(pipeline, m) and m not in random)
+
+
+def _has(pipeline: Any, method: str) -> bool:
+    """Whether there is such a method; of ``predict_std``, whether the last step's predict takes ``return_std``."""
+    if method != STD:
+        return callable(getattr(pipeline, method, None))
+    last = pipeline
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    predict = getattr(last, "predict", None)
+    try:
+        return callable(predict) and "return_std" in inspect.signature(predict).parameters
+    except (TypeError, ValueError):  # a method of compiled code tells no signature
+        return False
+
+
+def _ask_one(pipeline: Any, method: str, rows: Any) -> Any:
+    """The method's own answer, in the form it has."""
+    if method == STD:
+        return pipeline.predict(as_given(rows), return_std=True)[1]
+    return getattr(pipeline, method)(as_given(rows))
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -73,11 +97,12 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     row alone where an estimator's answer is one about the batch.
     """
     count = len(rows)
-    if count > 1 and answers_alone(pipeline):
-        # Copies: IterativeImputer writes into a single row that it is given.
-        parts = [rows.iloc[[i]] if hasattr(rows, "iloc") else rows[[i]] for i in range(count)]
-        return _joined([_call(pipeline, method, part) for part in parts], [1] * count)
-    return _call(pipeline, method, rows)
+    if not count or (count > 1 and not answers_alone(pipeline)):
+        return _call(pipeline, method, rows)
+    # Copies: IterativeImputer writes into a single row that it is given.
+    copies = 2 if squeezes(pipeline) else 1
+    parts = [rows.iloc[[i] * copies] if hasattr(rows, "iloc") else rows[[i] * copies] for i in range(count)]
+    return _joined([_call(pipeline, method, part)[:1] for part in parts], [1] * count)
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
@@ -87,12 +112,10 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    result = getattr(pipeline, method)(as_given(rows))
+    result = _ask_one(pipeline, method, rows)
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
-    if len(rows) == 1 and answer.ndim == 1 and len(answer) != 1:
-        answer = answer[None, :]  # SparsePCA has one axis less for a single row
     if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
             f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
@@ -104,7 +127,7 @@ def _call(pipeline: Any, method: str, rows: Any) -> Array:
 def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
     """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
-        result = getattr(pipeline, method)(as_given(rows))
+        result = _ask_one(pipeline, method, rows)
     if isinstance(result, (list, tuple)):
         return "list", [part.shape[1] for part in result]
     return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
@@ -149,8 +172,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             pieces[m].append(answer)
 
     suspects = _suspects(sample)
+    everyone = np.arange(len(sample))
     with quiet():
-        visit(np.arange(len(sample)))
+        # Where rows are asked about one by one, a batch that is refused would only be asked about again.
+        for indices in everyone[:, None] if answers_alone(pipeline) else [everyone]:
+            visit(indices)
     if refused.all() and like is not None:
         return Truth({m: like.outputs[m][:0] for m in methods}, refused, reason)
     if refused.all():

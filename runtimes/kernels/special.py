@@ -58,33 +58,6 @@ def _cos(x: Any) -> Any:
     return _turned(x, 1.0)
 
 
-def _remainder(a: Any, b: Any) -> Any:
-    """The remainder of a / b for finite a >= 0 and b > 0, exact: doublings of b taken off from the largest down."""
-    step = b
-    while step <= a - step:
-        step = step + step
-    while step >= b:
-        if a >= step:
-            a = a - step
-        step = 0.5 * step
-    return a
-
-
-def _modulo(x: Any, y: Any) -> Any:
-    if not (abs(x) < np.inf) or not (abs(y) > 0.0):
-        return np.nan
-    r = abs(x)
-    if abs(y) < np.inf:
-        r = _remainder(r, abs(y))
-    if r == 0.0:
-        return -0.0 if y < 0.0 else 0.0
-    if x < 0.0:
-        r = -r
-    if (y < 0.0) != (r < 0.0):
-        r = r + y
-    return r
-
-
 _SCALARS = Vocabulary(
     where=_where,
     nearest=_nearest,
@@ -108,7 +81,6 @@ unary("floor", _SCALARS.floor, "f", "f")
 unary("nearest", _nearest, "f", "f")
 unary("sign", sign_of(_where), "f", "f")
 binary("power", pow_of(_SCALARS), "f", "f")
-binary("modulo", _modulo, "f", "f")
 
 _bessel_k = bessel_k_of(_SCALARS)
 
@@ -150,7 +122,7 @@ def encode_convolve(e: Encoder, node: Node, value: int) -> None:
 _KERNELS = {
     "Pow": "power", "Log1p": "log1p", "Expm1": "expm1", "Sin": "sin", "Cos": "cos", "Erf": "erf",
     "NormalQuantile": "normal_quantile", "Digamma": "digamma", "LogGamma": "log_gamma", "Floor": "floor",
-    "Round": "nearest", "Sign": "sign", "Mod": "modulo",
+    "Round": "nearest", "Sign": "sign",
 }  # fmt: skip
 
 

@@ -57,6 +57,18 @@ def test_the_truth_about_a_row_is_its_own(factors):
     assert np.abs(truth - factors.transform(X)).max() > 1e-6  # else nothing is shown
 
 
+def test_a_step_that_drops_an_axis_of_a_single_row_reaches_the_next_one(tmp_path):
+    """SparsePCA does: scikit-learn refuses single rows of such a pipeline, and a model answers them as in a batch."""
+    X = rows(seed=2)
+    model = make_pipeline(SparsePCA(2, random_state=0, max_iter=10), Ridge()).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="1D array"):
+        model.predict(X[:1])
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml").close()
+    compiled = edgeml.load(tmp_path / "m.edgeml")
+    np.testing.assert_allclose(compiled.predict(X), model.predict(X), rtol=1e-9)
+    np.testing.assert_allclose(compiled.predict(X[:1]), model.predict(X)[:1], rtol=1e-9)
+
+
 def test_verify_asks_row_by_row(factors, tmp_path):
     X = rows(seed=1)
     with edgeml.compile(factors, X, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:

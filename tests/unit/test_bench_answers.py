@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.decomposition import NMF
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import OneHotEncoder
@@ -104,6 +105,7 @@ WORDS = pd.DataFrame({"town": ["Bern", "Chur", "é"] * 40, "kind": ["a", "b"] * 
     [
         (Ridge().fit(X, np.c_[X[:, 0], X[:, 1]]), X, "rows.csv"),  # an array, several outputs
         (KMeans(2, n_init=1, random_state=0).fit(X), X, "rows.csv"),  # labels, no classes
+        (NMF(2, random_state=0).fit(X**2), X**2, "rows.csv"),  # about each row alone
         (OneHotEncoder().fit(WORDS), WORDS, "rows.jsonl"),  # transform alone, a sparse matrix
         (RandomForestRegressor(3, random_state=0).fit(X.astype("f4"), X[:, 0]), X.astype("f4"), "rows.parquet"),
     ],

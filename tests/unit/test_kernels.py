@@ -98,8 +98,8 @@ for _d in FLOATS:
     case("Pow", [_d, _d], [4, 1], lambda b, x, y: [b.op("Pow", x, y), b.op("Pow", b.abs(x), b.op("Round", y))])
     case("Fmod", [_d, _d], [4, 4], lambda b, x, y: b.op("Fmod", x, y))
     case("Fmod", [_d], [4], lambda b, x, d=_d: b.op("Fmod", x, b.constant(row_of(d, 4, 7))))
-    case("Mod", [_d, _d], [4, 4], lambda b, x, y: b.mod(x, y))
-    case("Mod", [_d], [4], lambda b, x: [b.mod(x, 0.7), b.mod(x, -3.0), b.mod(x, 0.0)])
+    case("Fmod", [_d, _d], [4, 4], lambda b, x, y: b.mod(x, y))
+    case("Fmod", [_d], [4], lambda b, x: [b.mod(x, 0.7), b.mod(x, -3.0), b.mod(x, 0.0)])
     for _order in (0.0, -0.5, 1.0, 2.7):
         case("BesselK", [_d], [4], lambda b, x, order=_order: b.op("BesselK", x, order=order))
     for _width in (1, 2, 7):

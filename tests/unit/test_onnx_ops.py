@@ -149,7 +149,6 @@ CASES = {
             (np.concatenate([F4, np.array([2.0, -3.0, 7.0, 0.5], np.float32)]), 2e-7),
         )
     ],
-    "Mod": binary("Mod", FLOATS, F4, np.array([7.25, -7.25, 0.7, -3.0, 3.0])),
     "Convolve": [
         Case(
             {"x": rows_of(ARITHMETIC[:5], n), "y": rows_of(ARITHMETIC[:5], n, seed=1)},
