@@ -44,7 +44,7 @@ def _discriminant(c: Conversion, est: Any, x: Value) -> Value:
     """2 log(prior) less the squared distance to each centroid, columns in units of their deviation within classes."""
     b, deviation = c.builder, est.within_class_std_dev_
     scale = np.where(deviation != 0, deviation, 1.0)
-    x, centroids = x / scale, est.centroids_ / scale
+    x, centroids = b.check_finite(x / scale, c.place(est)), est.centroids_ / scale
     if est.metric == "euclidean":
         root = b.sqrt(expanded(c, x, centroids))
     else:

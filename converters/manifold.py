@@ -91,9 +91,12 @@ def locally_linear_embedding(c: Conversion, est: Any, X: Block) -> Outputs:
         gram[i][i] = gram[i][i] + ridge
     weights = _solve_ones(c, gram)
     total = b.sum(b.concat(weights))
-    embedded = b.take(near.select(0), np.asarray(est.embedding_)) * (weights[0] / total)
+    # Of float32 rows the weights are kept in float32, though the training rows are float64.
+    parts = [w / total for w in weights]
+    parts = [p.cast("float32").cast("float64") for p in parts] if X.dtype == "float32" else parts
+    embedded = b.take(near.select(0), np.asarray(est.embedding_)) * parts[0]
     for j in range(1, k):
-        embedded = embedded + b.take(near.select(j), np.asarray(est.embedding_)) * (weights[j] / total)
+        embedded = embedded + b.take(near.select(j), np.asarray(est.embedding_)) * parts[j]
     return {"transform": Block(embedded)}
 
 

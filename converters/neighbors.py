@@ -60,7 +60,8 @@ def k_neighbors_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     weights = None if uniform else inverse_weights(c, found.distances)
     if weights is not None:
         message = f"{c.place(est)} finds all neighbours infinitely far, which scikit-learn refuses too"
-        weights = b.require(weights, b.max(weights) > 0.0, message)
+        # A weight of a distance that is NaN is no 0: scikit-learn answers with NaN.
+        weights = b.require(weights, b.min((weights == 0.0).cast("float64")) == 0.0, message)
     votes = []
     for codes, classes in _targets(est):
         near = b.take_along(b.constant(codes.astype(np.int64)), found.positions)

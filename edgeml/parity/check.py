@@ -6,6 +6,7 @@ set of rows. A finding that is not within its bound makes the compiler stop befo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -222,4 +223,6 @@ def _instead_of_refusing(model: Model, methods: Iterable[str], row: Any) -> str:
 
 
 def _figures(difference: Difference, limit: float) -> dict[str, Any]:
-    return {k: v for k, v in asdict(difference).items() if k != "rows"} | {"bound": limit}
+    # JSON has no infinity: of an excused row an engine may overflow where scikit-learn does not.
+    figures = {k: min(v, sys.float_info.max) for k, v in asdict(difference).items() if k != "rows"}
+    return figures | {"bound": limit}

@@ -187,7 +187,12 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
         )
     order = np.argsort(np.concatenate(answered))
     counts = [len(indices) for indices in answered]
-    return Truth({m: _joined(p, counts)[order] for m, p in pieces.items()}, refused, reason)
+    outputs = {m: _joined(p, counts)[order] for m, p in pieces.items()}
+    for m, answer in outputs.items() if like is not None else ():
+        # RadiusNeighborsRegressor answers in the integers of its targets when no row of a batch has a neighbour.
+        if answer.dtype.kind == "i" and like.outputs[m].dtype.kind == "f":
+            outputs[m] = answer.astype(like.outputs[m].dtype)
+    return Truth(outputs, refused, reason)
 
 
 def _suspects(sample: Sample) -> Array:

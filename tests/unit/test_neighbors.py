@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.cluster import AffinityPropagation, FeatureAgglomeration
+from sklearn.datasets import load_iris
 from sklearn.impute import KNNImputer
 from sklearn.manifold import Isomap
 from sklearn.neighbors import (
@@ -11,10 +12,13 @@ from sklearn.neighbors import (
     KNeighborsRegressor,
     KNeighborsTransformer,
     LocalOutlierFactor,
+    NearestCentroid,
     RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
 )
 from sklearn.semi_supervised import LabelPropagation
 
+import edgeml
 from edgeml.converters import to_program
 from edgeml.errors import CompileError, InputError
 from edgeml.ir import interpreter
@@ -104,3 +108,33 @@ def test_refused_by_name(est, method, parameter, way_out):
     assert type(est).__name__ in str(caught.value)
     assert parameter in str(caught.value)
     assert way_out in str(caught.value)
+
+
+def test_a_radius_around_no_awkward_row(tmp_path):
+    """When no row of a batch has a neighbour scikit-learn answers in the targets' integers: no reason to stop."""
+    X = np.random.default_rng(0).normal(size=(30, 2)) * 1e150
+    model = RadiusNeighborsRegressor(1e3).fit(X, np.arange(30) % 3)
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"]).close()
+
+
+def test_centroids_in_units_that_overflow_refuse_the_row(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    path = tmp_path / "m.edgeml"
+    edgeml.compile(NearestCentroid().fit(X * 1e-150, y), X * 1e-150, output=path, formats=["native", "onnx"]).close()
+    for engine in ("native", "onnx"):
+        with edgeml.load(path, engine=engine) as model, pytest.raises(edgeml.errors.InputError):
+            model.predict_proba(np.full((1, 4), 1e200))
+
+
+@pytest.mark.parametrize(
+    ("model", "scale"),
+    [
+        (KNeighborsClassifier(3, metric="nan_euclidean", weights="distance"), 1.0),
+        (KNeighborsClassifier(3, algorithm="brute", weights="distance"), 1e150),
+    ],
+    ids=str,
+)
+def test_distances_that_are_nan_are_answered(model, scale, tmp_path):
+    """A weight of NaN is not the 0 that scikit-learn refuses."""
+    X, y = load_iris(return_X_y=True)
+    edgeml.compile(model.fit(X * scale, y), X * scale, output=tmp_path / "m.edgeml", formats=["native"]).close()

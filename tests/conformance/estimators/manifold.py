@@ -44,6 +44,7 @@ VARIANTS = (
     variant(Isomap(n_neighbors=8), roll_float32, tflite="tflite engine"),
     variant(LocallyLinearEmbedding(random_state=0), roll),
     variant(LocallyLinearEmbedding(n_neighbors=8, n_components=3, reg=1e-2, random_state=0), roll),
+    variant(LocallyLinearEmbedding(n_neighbors=6, eigen_solver="dense"), roll_float32),
     variant(LocallyLinearEmbedding(n_neighbors=9, method="modified", random_state=0), roll),
     variant(LocallyLinearEmbedding(n_neighbors=9, method="hessian", random_state=0), roll),
     variant(LocallyLinearEmbedding(n_neighbors=9, method="ltsa", random_state=0), roll),
