@@ -43,6 +43,19 @@ def random_methods(pipeline: Any) -> dict[str, str]:
     return dict.fromkeys(entry.random, reason) if entry else {}
 
 
+def float32_starts(pipeline: Any) -> list[str]:
+    """The gradient boosting models of the pipeline that start from another model, which is given float32 rows."""
+    return sorted(
+        {
+            f"{type(est).__name__}(init={type(est.init_).__name__}())"
+            for est in _inside(pipeline, set())
+            if key_of(est) in ("sklearn.GradientBoostingClassifier", "sklearn.GradientBoostingRegressor")
+            and not isinstance(getattr(est, "init_", "zero"), str)
+            and not type(est.init_).__name__.startswith("Dummy")
+        }
+    )
+
+
 def _inside(value: Any, seen: set[int]) -> Iterator[Any]:
     """The estimator and all that are among its parameters and fitted attributes."""
     if id(value) in seen or isinstance(value, type):

@@ -1,7 +1,8 @@
 """The strict judge: every artifact against scikit-learn, its answers, leaves and golden rows, before a file is written.
 
 In comes a draft, out goes a ``Verdict`` with the draft as it may be written. An artifact that computes in float32 and
-was not asked for by name is left out when it disagrees, with the reason; any other disagreement is a ParityError.
+was not asked for by name is left out when it disagrees, with the reason; any other disagreement is a ParityError, but
+for a start of boosted trees that scikit-learn itself does not determine: that parameter is refused.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from edgeml.compiler.draft import Draft
 from edgeml.compiler.options import Options
 from edgeml.compiler.source import PARITY_ROWS, Converted, Source
 from edgeml.compiler.truths import Truths
-from edgeml.errors import EngineError, ParityError
+from edgeml.converters.answering import float32_starts
+from edgeml.errors import EngineError, ParityError, UnsupportedParameterError
 from edgeml.parity.check import SAMPLE, Finding, judge
 from edgeml.parity.conditioning import is_continuous
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.parity.leaf_check import check_leaves
 from edgeml.parity.metrics import metrics_against
+from edgeml.parity.rounding import rounds_to_float32
 from edgeml.runtimes.engines import precision
 from edgeml.runtimes.load import open_model
 
@@ -136,6 +139,14 @@ def _raise_on(problems: Mapping[str, Sequence[str]], source: Source, converted: 
             f"the compiled pipeline and scikit-learn disagree:\n  {shown}{more}\n"
             f"EdgeML has no converter for {', '.join(stand_ins)}: it was converted by skl2onnx",
             "no file was written; replace the step by a supported estimator (README, supported estimators)",
+        )
+    starts = float32_starts(source.pipeline)
+    if starts and any(rounds_to_float32(converted.programs.plain, method) for method in truths.bounds):
+        raise UnsupportedParameterError(
+            f"{' and '.join(starts)} cannot be compiled: scikit-learn computes the start in float32, and its digits "
+            f"hang on the order in which BLAS adds, or on NumPy's own float32 functions:\n  {shown}{more}",
+            "fit it with init=None, init='zero' or an init made of trees, or put the models into a StackingClassifier "
+            "or StackingRegressor, which leaves float64 rows as they are; no file was written",
         )
     raise ParityError(
         f"the compiled pipeline and scikit-learn disagree:\n  {shown}{more}",

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_breast_cancer
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -11,8 +12,12 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 from sklearn.tree import DecisionTreeRegressor
 
+import edgeml
 from edgeml.errors import NonFiniteError, UnsupportedParameterError
 from edgeml.ir import interpreter
 from edgeml.parity.leaves import leaf_program, sklearn_leaves
@@ -130,6 +135,17 @@ def test_gradient_boosting_starts_from_a_regressor(rng):
     assert_same(est, X, rtol=1e-5, atol=1e-6)
     est = GradientBoostingRegressor(init=DecisionTreeRegressor(max_depth=2), n_estimators=5, random_state=0)
     assert_same(est.fit(X, X[:, 0] ** 2), X)
+
+
+@pytest.mark.parametrize("init", [LogisticRegression(solver="newton-cg", max_iter=1000), GaussianNB()])
+def test_a_start_that_float32_does_not_determine_is_refused_by_name(init, tmp_path):
+    X, y = load_breast_cancer(return_X_y=True)
+    X = X + np.random.default_rng(0).normal(scale=1e-3, size=X.shape)
+    model = make_pipeline(MinMaxScaler((0, 30)), GradientBoostingClassifier(init=init, n_estimators=3)).fit(X, y)
+    with pytest.raises(UnsupportedParameterError) as caught:
+        edgeml.compile(model, X[:300], output=tmp_path / "m.edgeml", formats=["native"])
+    assert f"GradientBoostingClassifier(init={type(init).__name__}())" in caught.value.cause
+    assert "init='zero'" in caught.value.remedy
 
 
 def test_a_raw_prediction_of_zero_is_the_second_class_here_and_the_first_there():
