@@ -136,6 +136,22 @@ def test_a_weight_that_is_slightly_off_is_never_excused(model, weight, format_, 
         edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=[format_])
 
 
+def test_a_formula_that_cancels_where_that_of_scikit_learn_does_not_is_never_excused(tmp_path, monkeypatch):
+    """Rounding of the program's own that scikit-learn does not have is an error of the converter."""
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    model = Ridge().fit(X, X[:, 0] + 1.0)
+    entry = CONVERTERS["sklearn.Ridge"]
+
+    def cancels(c, est, block):
+        outputs = entry.convert(c, est, block)
+        far = c.builder.linear(outputs["predict"], np.eye(1), np.array([1e8]))
+        return {"predict": c.builder.linear(far, np.eye(1), np.array([-1e8]))}
+
+    monkeypatch.setitem(CONVERTERS, entry.key, replace(entry, convert=cancels))
+    with pytest.raises(ParityError, match=r"native engine, sample: predict: relative error"):
+        edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"])
+
+
 @pytest.mark.parametrize(
     "pipeline", [PCA(), PCA(whiten=True), make_pipeline(StandardScaler(), KMeans(200, n_init=1, random_state=0))]
 )
