@@ -19,7 +19,8 @@ from edgeml.sample import Sample
 
 AWKWARD_ROWS = 192
 BOUNDARY_ROWS = 256
-NOISE_ROWS = 24
+# Asked one by one. Of many classes fewer: to tell 300 apart in pairs takes scikit-learn 3 s a row.
+NOISE_ROWS, NOISE_CELLS, LEAST_NOISE_ROWS = 24, 1200, 4
 AWKWARD, BOUNDARY = "awkward rows", "rows at split boundaries"
 
 
@@ -61,6 +62,7 @@ def ask_scikit_learn(source: Source, converted: Converted) -> Truths:
         rows, truth, undetermined[name] = without_undetermined(program, rows, truth)
         sets[name] = (rows, truth)
     judged, truth = sets[SAMPLE]
-    few = Sample(judged.take(truth.answered[:NOISE_ROWS]), judged.schema)
+    most = min(NOISE_ROWS, max(rows_within(program, NOISE_CELLS), LEAST_NOISE_ROWS))
+    few = Sample(judged.take(truth.answered[:most]), judged.schema)
     own = {m: noise(pipeline, few, m) if len(few) else 0.0 for m in methods}
     return Truths(sets, undetermined, answers, own, bounds(program, answers.outputs, own))

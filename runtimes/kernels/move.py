@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,12 +176,13 @@ def concat(e: Encoder, node: Node, value: int) -> None:
 
 @encodes("Select")
 def select(e: Encoder, node: Node, value: int) -> None:
-    """Neighbouring columns are only another name for a part of the value."""
+    """Neighbouring columns are only another name for a part of the value; of others each run of them is one copy."""
     indices = node.attrs["indices"].tolist()
     x = e.register(node.inputs[0])
     if indices and indices == list(range(indices[0], indices[0] + len(indices))):
         e.alias(value, node.inputs[0], x.columns(indices[0], len(indices)))
         return
     out = e.allocate(value)
-    for at, index in enumerate(indices):
-        e.elementwise("copy", out.columns(at, 1), x.columns(index, 1))
+    starts = [at for at, index in enumerate(indices) if at == 0 or index != indices[at - 1] + 1]
+    for at, stop in pairwise([*starts, len(indices)]):
+        e.elementwise("copy", out.columns(at, stop - at), x.columns(indices[at], stop - at))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +12,12 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, StackingClassifier, VotingRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeRegressor
 
 import edgeml
@@ -99,6 +104,52 @@ def test_linear_errors_are_never_noise():
     expected = model.predict(X)
     sample = Sample(X, read_sample(model, X).schema)
     assert ill_conditioned(model, sample, "predict", expected, expected * (1 + 3e-9), 1e-9)[1] > 1e-9
+
+
+@pytest.mark.parametrize("format_", ["native", "onnx"])
+@pytest.mark.parametrize(
+    ("model", "weight"),
+    [
+        (Ridge(), "coef_"),
+        (SVR(C=10.0), "_dual_coef_"),
+        (GaussianProcessRegressor(RBF() + WhiteKernel(), optimizer=None), "alpha_"),
+        (GaussianProcessRegressor(RBF() + WhiteKernel(), optimizer=None), "L_"),
+    ],
+    ids=["Ridge", "SVR", "GPR", "GPR deviations"],
+)
+def test_a_weight_that_is_slightly_off_is_never_excused(model, weight, format_, tmp_path, monkeypatch):
+    """By 1e-7, where scikit-learn's own answers are known to 1e-12."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 4))
+    model.fit(X, X[:, 0] + np.sin(X[:, 1]) + rng.normal(size=80) * 0.1)
+    entry = CONVERTERS[f"sklearn.{type(model).__name__}"]
+
+    def broken(c, est, block):
+        est = copy(est)
+        cells = np.array(getattr(est, weight))
+        cells.flat[np.abs(cells).argmax()] *= 1 + 1e-7
+        setattr(est, weight, cells)
+        return entry.convert(c, est, block)
+
+    monkeypatch.setitem(CONVERTERS, entry.key, replace(entry, convert=broken))
+    with pytest.raises(ParityError, match=rf"{format_} engine, sample: predict.*: relative error"):
+        edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=[format_])
+
+
+def test_a_formula_that_cancels_where_that_of_scikit_learn_does_not_is_never_excused(tmp_path, monkeypatch):
+    """Rounding of the program's own that scikit-learn does not have is an error of the converter."""
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    model = Ridge().fit(X, X[:, 0] + 1.0)
+    entry = CONVERTERS["sklearn.Ridge"]
+
+    def cancels(c, est, block):
+        outputs = entry.convert(c, est, block)
+        far = c.builder.linear(outputs["predict"], np.eye(1), np.array([1e8]))
+        return {"predict": c.builder.linear(far, np.eye(1), np.array([-1e8]))}
+
+    monkeypatch.setitem(CONVERTERS, entry.key, replace(entry, convert=cancels))
+    with pytest.raises(ParityError, match=r"native engine, sample: predict: relative error"):
+        edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"])
 
 
 @pytest.mark.parametrize(
