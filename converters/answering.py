@@ -2,7 +2,8 @@
 
 In comes a fitted pipeline; out goes whether its answer to a batch is one about the batch, so that the truth about a row
 is what scikit-learn says of that row alone, whether it can answer about a single row at all, and which methods draw
-random numbers whenever they are called. All stand in the registry beside the converter. Asked by the compiler when it asks scikit-learn.
+random numbers whenever they are called. All stand in the registry beside the converter. Asked by the compiler when it
+asks scikit-learn.
 """
 
 from __future__ import annotations

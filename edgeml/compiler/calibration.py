@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.compiler.source import SEED, Converted, Source
+from edgeml.converters.answering import answers_alone
 from edgeml.errors import SampleError
 from edgeml.ir.table import Array
 from edgeml.parity.check import overflowed
@@ -27,6 +28,8 @@ from edgeml.sample import Sample, classes_of
 # Ranges and rounding settle long before; flips of 0.1 % want some thousands of judged rows.
 CALIBRATION_ROWS = 10_000
 JUDGED_ROWS = 20_000
+# Of the rows between those, where an answer costs a call of scikit-learn, 1 to 10 ms.
+NEAR_ROWS_ALONE = 1000
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,9 @@ def _with_near(part: Part, pipeline: Any) -> Part:
     if "predict" not in part.truth.outputs or not part.columns:
         return part
     rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
+    if answers_alone(pipeline):  # scikit-learn is asked row by row
+        few = np.linspace(0, len(rows) - 1, min(len(rows), NEAR_ROWS_ALONE)).astype(np.int64)
+        rows, neighbours, taken = rows[few], neighbours[few], taken[few]
     mixed = part.sample.take(rows)
     others = part.sample.take(neighbours)
     if part.sample.is_frame:

@@ -8,9 +8,10 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,17 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    result = getattr(pipeline, method)(as_given(rows))
+    return _dense(pipeline, method, getattr(pipeline, method)(as_given(rows)), len(rows))
+
+
+def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
+    """A method's answer to so many rows as one dense array."""
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
-    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
+    if answer.ndim and len(answer) != count:  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
-            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {count}",
             "drop rows before the pipeline: a model has one answer for each row",
         )
     return answer
@@ -125,7 +130,7 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     def visit(indices: Array) -> None:
         nonlocal reason
         try:
-            answers = {m: call(pipeline, m, sample.take(indices)) for m in methods}
+            answers = every_method(sample.take(indices))
         except UnsupportedEstimatorError:
             raise
         except SklearnNotFitted:
@@ -148,10 +153,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             pieces[m].append(answer)
 
     suspects = _suspects(sample)
-    everyone = np.arange(len(sample))
+    everyone, alone = np.arange(len(sample)), answers_alone(pipeline)
+    every_method = _of_one_row(pipeline, methods) if alone else partial(_of_rows, pipeline, methods)
     with quiet():
         # Where rows are asked about one by one, a batch that is refused would only be asked about again.
-        for indices in everyone[:, None] if answers_alone(pipeline) else [everyone]:
+        for indices in everyone[:, None] if alone else [everyone]:
             visit(indices)
     if refused.all() and like is not None:
         return Truth({m: like.outputs[m][:0] for m in methods}, refused, reason)
@@ -164,6 +170,27 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     order = np.argsort(np.concatenate(answered))
     counts = [len(indices) for indices in answered]
     return Truth({m: _joined(p, counts)[order] for m, p in pieces.items()}, refused, reason)
+
+
+def _of_rows(pipeline: Any, methods: Sequence[str], rows: Any) -> dict[str, Array]:
+    return {m: call(pipeline, m, rows) for m in methods}
+
+
+def _of_one_row(pipeline: Any, methods: Sequence[str]) -> Callable[[Any], dict[str, Array]]:
+    """What answers about one row by every method. The steps before the last, where the time goes, are asked once."""
+    from sklearn.pipeline import Pipeline
+
+    last = pipeline.steps[-1][1] if type(pipeline) is Pipeline and len(pipeline.steps) > 1 else None
+    if len(methods) < 2 or not hasattr(last, "get_params"):  # "passthrough" and None are no estimators
+        return partial(_of_rows, pipeline, methods)
+    before, copies = pipeline[:-1], 2 if squeezes(pipeline) else 1
+
+    def answer(row: Any) -> dict[str, Array]:
+        given = before.transform(as_given(row.iloc[[0] * copies] if hasattr(row, "iloc") else row[[0] * copies]))
+        # A copy for each: a step may be told to work in place.
+        return {m: _dense(pipeline, m, getattr(last, m)(given.copy()), copies)[:1] for m in methods}
+
+    return answer
 
 
 def _suspects(sample: Sample) -> Array:
