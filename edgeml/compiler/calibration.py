@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compiler.source import SEED, Converted, Source
+from edgeml.compiler.source import ROWS_ALONE, SEED, Converted, Source
 from edgeml.converters.answering import answers_alone
 from edgeml.errors import SampleError
 from edgeml.ir.table import Array
@@ -28,8 +28,6 @@ from edgeml.sample import Sample, classes_of
 # Ranges and rounding settle long before; flips of 0.1 % want some thousands of judged rows.
 CALIBRATION_ROWS = 10_000
 JUDGED_ROWS = 20_000
-# Of the rows between those, where an answer costs a call of scikit-learn, 1 to 10 ms.
-NEAR_ROWS_ALONE = 1000
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _with_near(part: Part, pipeline: Any) -> Part:
         return part
     rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
     if answers_alone(pipeline):  # scikit-learn is asked row by row
-        few = np.linspace(0, len(rows) - 1, min(len(rows), NEAR_ROWS_ALONE)).astype(np.int64)
+        few = np.linspace(0, len(rows) - 1, min(len(rows), ROWS_ALONE)).astype(np.int64)
         rows, neighbours, taken = rows[few], neighbours[few], taken[few]
     mixed = part.sample.take(rows)
     others = part.sample.take(neighbours)

@@ -76,10 +76,14 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     count = len(rows)
     if not count or (count > 1 and not answers_alone(pipeline)):
         return _call(pipeline, method, rows)
-    # Copies: IterativeImputer writes into a single row that it is given.
     copies = 2 if squeezes(pipeline) else 1
-    parts = [rows.iloc[[i] * copies] if hasattr(rows, "iloc") else rows[[i] * copies] for i in range(count)]
+    parts = [_copies(rows, i, copies) for i in range(count)]
     return _joined([_call(pipeline, method, part)[:1] for part in parts], [1] * count)
+
+
+def _copies(rows: Any, at: int, count: int) -> Any:
+    """One row so many times, as rows of its own: IterativeImputer writes into a single row that it is given."""
+    return rows.iloc[[at] * count] if hasattr(rows, "iloc") else rows[[at] * count]
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
@@ -181,12 +185,14 @@ def _of_one_row(pipeline: Any, methods: Sequence[str]) -> Callable[[Any], dict[s
     from sklearn.pipeline import Pipeline
 
     last = pipeline.steps[-1][1] if type(pipeline) is Pipeline and len(pipeline.steps) > 1 else None
-    if len(methods) < 2 or not hasattr(last, "get_params"):  # "passthrough" and None are no estimators
-        return partial(_of_rows, pipeline, methods)
-    before, copies = pipeline[:-1], 2 if squeezes(pipeline) else 1
+    # "passthrough" and None are no estimators.
+    before = pipeline[:-1] if len(methods) > 1 and hasattr(last, "get_params") else None
+    copies = 2 if squeezes(pipeline) else 1
 
     def answer(row: Any) -> dict[str, Array]:
-        given = before.transform(as_given(row.iloc[[0] * copies] if hasattr(row, "iloc") else row[[0] * copies]))
+        if before is None:
+            return {m: _call(pipeline, m, _copies(row, 0, copies))[:1] for m in methods}
+        given = before.transform(as_given(_copies(row, 0, copies)))
         # A copy for each: a step may be told to work in place.
         return {m: _dense(pipeline, m, getattr(last, m)(given.copy()), copies)[:1] for m in methods}
 
