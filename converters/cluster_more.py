@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.block import Block
-from edgeml.converters.cluster import distances_to
-from edgeml.converters.nearest import nearest_point
+from edgeml.converters.nearest import euclidean, nearest_point
 from edgeml.converters.products import numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
@@ -40,7 +39,7 @@ def bisecting_k_means(c: Conversion, est: Any, X: Block) -> Outputs:
         scores = b.linear(x, -2.0 * centers.T, np.einsum("ij,ij->i", centers, centers))
         return b.where(b.argmin(scores) == 0, label(node.left), label(node.right))
 
-    return {"predict": label(est._bisecting_tree), "transform": Block(distances_to(c, x, est.cluster_centers_))}
+    return {"predict": label(est._bisecting_tree), "transform": Block(euclidean(c, x, est.cluster_centers_))}
 
 
 @converter(
@@ -53,7 +52,7 @@ def birch(c: Conversion, est: Any, X: Block) -> Outputs:
     labels = np.asarray(est.subcluster_labels_, dtype=np.int64)
     return {
         "predict": c.builder.take(nearest_point(c, x, centers), labels),
-        "transform": Block(distances_to(c, x if x.dtype == "float32" else x.cast("float64"), centers)),
+        "transform": Block(euclidean(c, x if x.dtype == "float32" else x.cast("float64"), centers)),
     }
 
 

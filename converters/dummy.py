@@ -40,7 +40,8 @@ def dummy_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
 @converter("sklearn.DummyRegressor", honours=("strategy", "constant", "quantile"))
 def dummy_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     """The mean, median, quantile or constant of each output."""
-    return {"predict": c.builder.constant(est.predict(_ONE_ROW).reshape(-1))}
+    mean, deviation = est.predict(_ONE_ROW, return_std=True)
+    return {"predict": c.builder.constant(mean.reshape(-1)), "predict_std": c.builder.constant(deviation.reshape(-1))}
 
 
 def _labels(c: Conversion, answer: Any) -> Value | Block:

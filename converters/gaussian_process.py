@@ -1,4 +1,4 @@
-"""Gaussian processes: the mean of a regressor's prediction, the labels and probabilities of a classifier.
+"""Gaussian processes: mean and standard deviation of a regressor, labels and probabilities of a classifier.
 
 In comes a fitted GaussianProcessRegressor or GaussianProcessClassifier; out goes what it predicts: covariances with the
 training rows (gaussian_process_kernels.py) times fitted coefficients.
@@ -26,18 +26,34 @@ _TRAINING = ("optimizer", "n_restarts_optimizer", "copy_X_train", "random_state"
     "sklearn.GaussianProcessRegressor",
     honours=("kernel", "normalize_y"),
     ignores=(*_TRAINING, "alpha", "n_targets"),
-    note="the mean; return_std and return_cov are parameters of predict that a compiled model does not have",
+    note="return_std too; return_cov is about a batch, no row's own, and its diagonal is return_std squared",
 )
 def gaussian_process_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
-    """The mean: covariances with the training rows times ``alpha_``, in the units of the target."""
+    """The mean: covariances with the training rows times ``alpha_``, in the units of the target; and how far it may be
+    off: the variance of the kernel less what the training rows tell.
+    """
     if not hasattr(est, "X_train_"):  # scikit-learn then predicts 0, the mean before any row is seen
         raise NotFittedError(
             f"step {c.builder.origin or 'pipeline'}: GaussianProcessRegressor is not fitted",
             "call fit on the pipeline before compiling it",
         )
-    values = covariance(c, est, est.kernel_, numeric(c, est, X), est.X_train_)
-    mean = affine(values, weight_of(np.transpose(est.alpha_)))
-    return {"predict": mean * np.atleast_1d(est._y_train_std) + np.atleast_1d(est._y_train_mean)}
+    x, scale = numeric(c, est, X), np.atleast_1d(est._y_train_std)
+    values = covariance(c, est, est.kernel_, x, est.X_train_)
+    return LazyOutputs(
+        c,
+        {
+            "predict": lambda: (
+                affine(values, weight_of(np.transpose(est.alpha_))) * scale + np.atleast_1d(est._y_train_mean)
+            ),
+            "predict_std": lambda: _deviations(c, est, x, values, scale),
+        },
+    )
+
+
+def _deviations(c: Conversion, est: Any, x: Value, values: Value, scale: Any) -> Value:
+    """Of every target: rounding may make a variance negative, which is then 0."""
+    spread = _unknown(c, est, x, values, est.L_, np.eye(len(est.L_)))
+    return c.builder.sqrt(c.builder.where(spread < 0.0, 0.0, spread) * scale**2)
 
 
 @converter(
@@ -87,12 +103,17 @@ def binary_process(c: Conversion, est: Any, X: Block) -> Outputs:
 
 def _latent_variance(c: Conversion, est: Any, x: Value, values: Value) -> Value:
     """Variance of the latent function: that of the kernel less what the training rows tell."""
-    from scipy.linalg import solve_triangular
-
     # scipy.linalg.solve checks what it is given: a covariance may overflow where its row does not.
     values = c.builder.check_finite(values, c.place(est))
     # L is the Cholesky factor of a matrix whose eigenvalues are at least 1: its inverse keeps every digit.
-    known = affine(values, solve_triangular(est.L_, np.diag(est.W_sr_), lower=True).T)
+    return _unknown(c, est, x, values, est.L_, np.diag(est.W_sr_))
+
+
+def _unknown(c: Conversion, est: Any, x: Value, values: Value, factor: Any, weights: Any) -> Value:
+    """The variance of the kernel at x, less the squares of ``factor``^-1 @ ``weights`` @ values."""
+    from scipy.linalg import solve_triangular
+
+    known = affine(values, solve_triangular(factor, weights, lower=True).T)
     return variance(c, est, est.kernel_, x).cast("float64") - c.builder.sum(known * known)
 
 

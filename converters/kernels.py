@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.converters.nearest import expanded
 from edgeml.converters.registry import Conversion
 from edgeml.ir import Value
 
@@ -67,7 +68,7 @@ def kernel_values(c: Conversion, est: Any, x: Value, points: Any, kernel: str, *
         similarity = -_chi2(c, est, x, points)
         return similarity if kernel == "additive_chi2" else builder.exp(in_place(similarity, "Mul", gamma))
     if kernel == "rbf":
-        return builder.exp(in_place(squared_distances(c, x, points), "Mul", -gamma))
+        return builder.exp(in_place(expanded(c, x, points, x.dtype), "Mul", -gamma))
     if kernel == "laplacian":
         return builder.exp(-gamma * builder.distances(x.cast("float64"), points, "manhattan"))
     if kernel == "cosine":
@@ -123,11 +124,3 @@ def _by_products(x: Value, times: int) -> Value:
         if times:
             x = x * x
     return x.builder.constant(np.ones(x.width)) if result is None else result
-
-
-def squared_distances(c: Conversion, x: Value, points: Any) -> Value:
-    """euclidean_distances(x, points, squared=True): |x|^2 - 2 x.p + |p|^2 in float64, rounded to x's dtype."""
-    wide, points = x.cast("float64"), points.astype(np.float64)
-    squares = np.einsum("ij,ij->i", points, points)
-    squared = c.builder.linear(wide, -2.0 * points.T) + c.builder.sum(wide * wide) + squares
-    return c.builder.maximum(squared.cast(x.dtype), 0.0)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edgeml.converters.block import Block
+from edgeml.converters.lazy import LazyOutputs
 from edgeml.converters.products import affine, numeric, weight_of
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import UnsupportedEstimatorError
+from edgeml.ir import Value
 
 _COORDINATE_DESCENT = "alpha l1_ratio precompute max_iter copy_X tol warm_start positive random_state selection"
 _CROSS_VALIDATED = (
@@ -46,8 +50,6 @@ _TRAINING = {
     "LassoLarsIC": "criterion verbose precompute max_iter eps copy_X positive noise_variance",
     "OrthogonalMatchingPursuit": "n_nonzero_coefs tol precompute",
     "OrthogonalMatchingPursuitCV": "copy max_iter cv n_jobs verbose",
-    "BayesianRidge": _BAYES,
-    "ARDRegression": f"{_BAYES} threshold_lambda",
     "HuberRegressor": "epsilon max_iter alpha warm_start tol",
     "TheilSenRegressor": "max_subpopulation n_subsamples max_iter tol random_state n_jobs verbose",
     "QuantileRegressor": "quantile alpha solver solver_options",
@@ -64,6 +66,28 @@ def linear_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
 
 for _name, _parameters in _TRAINING.items():
     converter(f"sklearn.{_name}", honours=("fit_intercept",), ignores=_parameters.split())(linear_regressor)
+
+
+@converter("sklearn.BayesianRidge", honours=("fit_intercept",), ignores=_BAYES.split())
+@converter("sklearn.ARDRegression", honours=("fit_intercept", "threshold_lambda"), ignores=_BAYES.split())
+def bayesian_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The linear model, and the standard deviation that its covariance ``sigma_`` and the noise of the target give."""
+    x = numeric(c, est, X)
+
+    def deviations() -> Value:
+        centred = x - est.X_offset_
+        if hasattr(est, "threshold_lambda"):
+            kept = np.flatnonzero(est.lambda_ < est.threshold_lambda)
+            if not kept.size:
+                return c.builder.sqrt(c.builder.constant(1.0 / est.alpha_))
+            centred = centred.select(kept)
+        of_data = c.builder.sum(affine(centred, np.asarray(est.sigma_)) * centred)
+        return c.builder.sqrt(of_data + 1.0 / est.alpha_)
+
+    return LazyOutputs(
+        c,
+        {"predict": lambda: affine(x, weight_of(est.coef_), est.intercept_), "predict_std": deviations},
+    )
 
 
 @converter(

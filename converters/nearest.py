@@ -112,13 +112,21 @@ def _rounded(ranks: Value, single: bool) -> Value:
     return ranks.cast("float32").cast("float64") if single else ranks
 
 
-def expanded(c: Conversion, x: Value, points: Any) -> Value:
-    """Squared distances |x|^2 - 2 x.y + |y|^2 in float64, none below 0."""
+def expanded(c: Conversion, x: Value, points: Any, dtype: str = "float64") -> Value:
+    """euclidean_distances(x, points, squared=True): |x|^2 - 2 x.y + |y|^2, none below 0, in float64 and then rounded.
+
+    It cancels for a row that lies close to a point and far from the origin: there scikit-learn's own distances carry an
+    error of about sqrt(2.2e-16) |x|, and another order of summation gives another one.
+    """
     wide, points = x.cast("float64"), points.astype(np.float64)
-    squared = (
-        c.builder.linear(wide, -2.0 * points.T) + c.builder.sum(wide * wide) + np.einsum("ij,ij->i", points, points)
-    )
-    return c.builder.maximum(squared, 0.0)
+    squares = np.einsum("ij,ij->i", points, points)
+    squared = c.builder.linear(wide, -2.0 * points.T) + c.builder.sum(wide * wide) + squares
+    return c.builder.maximum(squared.cast(dtype), 0.0)
+
+
+def euclidean(c: Conversion, x: Value, points: Any) -> Value:
+    """euclidean_distances(x, points): float32 of rows and points that both are."""
+    return c.builder.sqrt(expanded(c, x, points, np.result_type(np.dtype(x.dtype), points.dtype).name))
 
 
 def nearest_point(c: Conversion, x: Value, points: Any) -> Value:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeml.converters.block import Block
 from edgeml.converters.encoding import category_keys
-from edgeml.converters.registry import Conversion, Outputs, converter, refuse_estimator
+from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
 Array = npt.NDArray[Any]
@@ -211,14 +211,3 @@ def kernel_centerer(c: Conversion, est: Any, X: Block) -> Outputs:
     mean = c.builder.sum(x) / float(est.K_fit_rows_.shape[0])
     centred = ((x - est.K_fit_rows_).cast(x.dtype) - mean + np.atleast_1d(est.K_fit_all_)).cast(x.dtype)
     return {"transform": Block(centred)}
-
-
-# --- encoders of targets --------------------------------------------------------------------------------------------
-@converter("sklearn.LabelEncoder")
-@converter("sklearn.LabelBinarizer", ignores=("neg_label", "pos_label", "sparse_output"))
-@converter("sklearn.MultiLabelBinarizer", ignores=("classes", "sparse_output"))
-def target_encoders(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Refused: they take targets y, one after the other, not rows X."""
-    raise refuse_estimator(
-        c, est, "it encodes targets y, not rows X: use OrdinalEncoder or OneHotEncoder for a column of X"
-    )

@@ -12,3 +12,11 @@ refused(
     reason="its transform makes several rows of each row, and a model gives one answer a row",
     remedy="cut the images into patches before the pipeline",
 )
+
+refused(
+    "sklearn.LabelBinarizer",
+    "sklearn.LabelEncoder",
+    "sklearn.MultiLabelBinarizer",
+    reason="it encodes targets y, not rows X",
+    remedy="use OrdinalEncoder or OneHotEncoder for a column of X; a classifier's own labels come back as they were",
+)

@@ -90,6 +90,15 @@ def refused(*keys: str, reason: str, remedy: str) -> None:
         REFUSED[key] = reason, remedy
 
 
+def refuse_by_name(est: Any, origin: str = "") -> None:
+    """Raise UnsupportedEstimatorError for an estimator of ``REFUSED``."""
+    if key_of(est) in REFUSED:
+        reason, remedy = REFUSED[key_of(est)]
+        raise UnsupportedEstimatorError(
+            f"step {origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}", remedy
+        )
+
+
 def key_of(est: Any) -> str:
     """Registry key of an estimator: top-level package and class name."""
     cls = type(est)
@@ -125,12 +134,7 @@ class Conversion:
         """Convert ``est`` fed with X as the step called ``step``. Raises CompileError when it cannot be honoured."""
         with self.builder.step(step) if step else nullcontext():
             check_fitted(est, self.builder.origin)
-            if key_of(est) in REFUSED:
-                reason, remedy = REFUSED[key_of(est)]
-                raise UnsupportedEstimatorError(
-                    f"step {self.builder.origin or 'pipeline'}: {type(est).__name__} cannot be compiled: {reason}",
-                    remedy,
-                )
+            refuse_by_name(est, self.builder.origin)
             entry = CONVERTERS.get(key_of(est))
             if entry is None:
                 return fallback(self, est, X)

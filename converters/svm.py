@@ -74,6 +74,9 @@ def one_class_svm(c: Conversion, est: Any, X: Block) -> Outputs:
 
 def _sum(c: Conversion, est: Any, X: Block) -> Value:
     """Products of kernel values and coefficients in the order of the support vectors, the intercept last."""
+    if not len(est.support_):  # every target was within epsilon: the intercept, of rows that are checked all the same
+        x = X.matrix(c, est, dtype="float64")
+        return c.builder.linear(x, np.zeros((x.width, 1)), est._intercept_)
     return c.builder.linear(_kernel(c, est, X), dense(est._dual_coef_).T, est._intercept_)
 
 

@@ -77,7 +77,7 @@ def generic_one(engine: Engine, schema: Schema, method: str) -> Callable[[Row], 
 class _Method:
     """A method of Model that is there only when the pipeline had it, as ``hasattr`` asks in scikit-learn."""
 
-    def __init__(self, function: Callable[[Model, Any], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._name = function.__name__
         update_wrapper(self, function)  # for help(): docstring and signature
@@ -85,16 +85,16 @@ class _Method:
     @overload
     def __get__(self, model: None, owner: type) -> _Method: ...
     @overload
-    def __get__(self, model: Model, owner: type) -> Callable[[Any], Any]: ...
-    def __get__(self, model: Model | None, owner: type) -> _Method | Callable[[Any], Any]:
+    def __get__(self, model: Model, owner: type) -> Callable[..., Any]: ...
+    def __get__(self, model: Model | None, owner: type) -> _Method | Callable[..., Any]:
         if model is None:
             return self
         model._require(self._name, self._name)
-        bound: Callable[[Any], Any] = self._function.__get__(model, owner)
+        bound: Callable[..., Any] = self._function.__get__(model, owner)
         return bound
 
-    def __call__(self, model: Model, X: Any) -> Any:
-        return self.__get__(model, type(model))(X)
+    def __call__(self, model: Model, X: Any, **options: Any) -> Any:
+        return self.__get__(model, type(model))(X, **options)
 
 
 class _OneRow:
@@ -151,9 +151,25 @@ class Model(Recordable):
 
     # --- many rows
     @_Method
-    def predict(self, X: Any) -> Array:
-        """Labels or numbers, (rows,), or (rows, outputs) where the pipeline returns that."""
-        return self._run("predict", X)
+    def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:
+        """Labels or numbers, (rows,), or (rows, outputs) where the pipeline returns that.
+
+        With ``return_std``, for a regressor that takes it, also their standard deviations, as ``predict_std`` gives
+        them. Raises EngineError for a model without them.
+        """
+        if not return_std:
+            return self._run("predict", X)
+        if "predict_std" not in self.manifest["methods"]:
+            raise EngineError(
+                f"{self._name} has no standard deviations: predict of {self.manifest['estimator']} takes no return_std",
+                "call predict(X), or compile a GaussianProcessRegressor, BayesianRidge or ARDRegression",
+            )
+        return self._run("predict", X), self._run("predict_std", X)
+
+    @_Method
+    def predict_std(self, X: Any) -> Array:
+        """Standard deviations of what ``predict`` returns, as its ``return_std`` gives them."""
+        return self._run("predict_std", X)
 
     @_Method
     def predict_proba(self, X: Any) -> Array | list[Array]:

@@ -7,10 +7,12 @@ Made of three things that cannot drift from the code: scikit-learn's own list of
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from edgeml.converters import CONVERTERS
@@ -18,6 +20,7 @@ from edgeml.converters.registry import REFUSED
 from edgeml.parity.truth import METHODS
 from tests.conformance.estimators import Variant, variants
 
+QUANTISED = Path(__file__).parent / "conformance" / "estimators" / "quantised.json"
 ENGINES = ("native", "onnx", "tflite")
 
 
@@ -66,6 +69,12 @@ def cell(of: Iterable[Variant], engine: str) -> str:
     return f"no: {reasons}" if len(skipped) == len(of) else f"{len(of) - len(skipped)} of {len(of)} variants: {reasons}"
 
 
+def quantised() -> dict[str, str]:
+    """By estimator what ``quantize="auto"`` rounds, as tests/quantised_table.py measured it last."""
+    found: dict[str, str] = json.loads(QUANTISED.read_text()) if QUANTISED.exists() else {}
+    return found
+
+
 @dataclass(frozen=True)
 class Total:
     """Of ``eligible`` estimators, how many have a variant that the engine runs, and all of whose variants it runs."""
@@ -106,15 +115,21 @@ def full() -> str:
             modules[library].append(name)
     lines: list[str] = []
     for module, names in sorted(modules.items()):
-        lines += ["", f"### {module}", "", "| estimator | methods | variants | native | onnx | tflite | note |"]
-        lines.append("|---|---|---|---|---|---|---|")
+        lines += [
+            "",
+            f"### {module}",
+            "",
+            '| estimator | methods | variants | native | onnx | tflite | `quantize="auto"` rounds | note |',
+        ]
+        lines.append("|---|---|---|---|---|---|---|---|")
         for name in sorted(names):
             key = f"{module.partition('.')[0]}.{name}"
             cls, of = listed().get(name), by_name.get(name, [])
             methods = ", ".join(methods_of(cls)) if cls is not None and module.startswith("sklearn") else ""
             note = CONVERTERS[key].note if key in CONVERTERS else ""
             cells = " | ".join(_plain(cell(of, e)) for e in ENGINES)
-            lines.append(f"| {name} | {methods} | {len(of)} | {cells} | {_plain(note)} |")
+            rounds = quantised().get(name, "")
+            lines.append(f"| {name} | {methods} | {len(of)} | {cells} | {rounds} | {_plain(note)} |")
     return "\n".join(lines[1:]) + "\n"
 
 

@@ -133,7 +133,9 @@ def engine(path: Path, name: str, threads: int, method: str, rows: Rows) -> Cont
 
 def _kernels(model: Model) -> str | None:
     """Where an engine's compiled kernels are from: the cache, Numba, a library by its file's name, or NumPy."""
-    inner = getattr(model._engine, "_front", model._engine)  # LiteRT's preprocessing runs on the native engine
+    engine: Any = model._engine
+    # LiteRT's preprocessing runs on the native engine, whose own ``_front`` is that of text.
+    inner = engine if hasattr(engine, "source") else getattr(engine, "_front", None)
     source = getattr(inner, "source", None)
     return None if source is None else os.path.basename(str(source))  # a path may name a person
 

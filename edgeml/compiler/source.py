@@ -15,6 +15,7 @@ import numpy as np
 from edgeml.compare import compare
 from edgeml.converters import to_program
 from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.converters.registry import refuse_by_name
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
 from edgeml.ir.program import Form
@@ -66,6 +67,7 @@ class Converted:
 def read_source(pipeline: Any, X: Any, y: Any) -> Source:
     """The sample, checked against the pipeline. Raises SampleError and CompileError, naming the column."""
     check_has_fit(pipeline)
+    refuse_by_name(pipeline)  # before the sample: what they take is no table of rows
     sample = read_sample(pipeline, X)
     targets = None if y is None else check_targets(y, sample, pipeline)
     rng = np.random.default_rng(SEED)

@@ -37,6 +37,8 @@ PART_OF_ROW = 1e-12
 # The same where a pipeline computes in float32, whose square root of a difference keeps three digits.
 FLOAT32_LARGEST = 0.1
 FLOAT32_PART_OF_ROW = 1e-4
+# Rows whose values are held at once.
+_ROWS = 256
 
 
 def is_continuous(program: Program) -> bool:
@@ -107,19 +109,49 @@ def reordered(
     over = np.flatnonzero(errors > limit)
     if not over.size or not has_meaning(program):
         return 0, float(errors.max(initial=0.0))
-    columns, _ = read_rows(sample.take(over), sample.schema)
-    base, moved = values_of(program, columns), np.zeros(len(over))
-    at = program.outputs[method].values
-    before = np.concatenate([base[v] for v in at], axis=1)
-    for values in rounded_anew(program, base, TRIALS):
-        trial = expected.copy()
-        with np.errstate(invalid="ignore"):
-            change = np.concatenate([values[v] for v in at], axis=1) - before
-            trial[over] += change.reshape(trial[over].shape).astype(trial.dtype)
-        moved = np.maximum(moved, row_errors(expected, trial, method, measure)[over])
+    moved = np.zeros(len(over))
+    for part in _batches(len(over)):
+        rows = over[part]
+        for before, after in _added_anew(program, sample.take(rows), sample, method):
+            trial = expected.copy()
+            with np.errstate(invalid="ignore"):
+                trial[rows] += (after - before).reshape(trial[rows].shape).astype(trial.dtype)
+            moved[part] = np.maximum(moved[part], row_errors(expected, trial, method, measure)[rows])
     rest = errors.copy()
     rest[over[errors[over] <= FACTOR * moved]] = 0.0
     return int((rest != errors).sum()), float(rest.max())
+
+
+def searches(program: Program) -> bool:
+    """Whether a program looks for nearest points: which of two at equal distance, and whether a row lies on a point of
+    its own, is decided by rounding where the distances are sums of BLAS; answers may then differ by any amount."""
+    return has_meaning(program) and any(node.op in ("TopK", "HeapK") for node in program.nodes)
+
+
+def relabelled(program: Program, sample: Sample, method: str, expected: Array, actual: Array) -> Array:
+    """Rows whose label is another one, and that get the expected one when the program's sums are added up in another
+    order, bool (rows,)."""
+    result = np.zeros(len(expected), dtype=bool)
+    flipped = np.flatnonzero((expected != actual).reshape(len(expected), -1).any(axis=1))
+    for part in _batches(len(flipped)):
+        rows = flipped[part]
+        for _, after in _added_anew(program, sample.take(rows), sample, method):
+            result[rows] |= (after == expected[rows].reshape(after.shape)).all(axis=1)
+    return result
+
+
+def _batches(count: int) -> Iterator[slice]:
+    for start in range(0, count, _ROWS):
+        yield slice(start, min(start + _ROWS, count))
+
+
+def _added_anew(program: Program, rows: Any, sample: Sample, method: str) -> Iterator[tuple[Array, Array]]:
+    """What the program answers to the rows, and what it answers with its sums added up in another order."""
+    columns, _ = read_rows(rows, sample.schema)
+    base, at = values_of(program, columns), program.outputs[method].values
+    before = np.concatenate([base[v] for v in at], axis=1)
+    for values in rounded_anew(program, base, TRIALS):
+        yield before, np.concatenate([values[v] for v in at], axis=1)
 
 
 def _nudged(pipeline: Any, sample: Sample, method: str, rows: Array) -> Iterator[Array]:

@@ -7,6 +7,7 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
 
+STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
     "predict",
+    STD,
     "predict_proba",
     "predict_log_proba",
     "decision_function",
@@ -66,7 +69,28 @@ def methods_of(pipeline: Any) -> tuple[str, ...]:
     """The methods for new rows that the pipeline has, without those that answer differently every time."""
     with quiet():
         random = random_methods(pipeline)
-        return tuple(m for m in METHODS if callable(getattr(pipeline, m, None)) and m not in random)
+        return tuple(m for m in METHODS if _has(pipeline, m) and m not in random)
+
+
+def _has(pipeline: Any, method: str) -> bool:
+    """Whether there is such a method; of ``predict_std``, whether the last step's predict takes ``return_std``."""
+    if method != STD:
+        return callable(getattr(pipeline, method, None))
+    last = pipeline
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    predict = getattr(last, "predict", None)
+    try:
+        return callable(predict) and "return_std" in inspect.signature(predict).parameters
+    except (TypeError, ValueError):  # a method of compiled code tells no signature
+        return False
+
+
+def _ask_one(pipeline: Any, method: str, rows: Any) -> Any:
+    """The method's own answer, in the form it has."""
+    if method == STD:
+        return pipeline.predict(as_given(rows), return_std=True)[1]
+    return getattr(pipeline, method)(as_given(rows))
 
 
 def call(pipeline: Any, method: str, rows: Any) -> Array:
@@ -93,7 +117,7 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    return _dense(pipeline, method, getattr(pipeline, method)(as_given(rows)), len(rows))
+    return _dense(pipeline, method, _ask_one(pipeline, method, rows), len(rows))
 
 
 def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
@@ -112,7 +136,7 @@ def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
 def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
     """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
-        result = getattr(pipeline, method)(as_given(rows))
+        result = _ask_one(pipeline, method, rows)
     if isinstance(result, (list, tuple)):
         return "list", [part.shape[1] for part in result]
     return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None
@@ -194,7 +218,7 @@ def _of_one_row(pipeline: Any, methods: Sequence[str]) -> Callable[[Any], dict[s
             return {m: _call(pipeline, m, _copies(row, 0, copies))[:1] for m in methods}
         given = before.transform(as_given(_copies(row, 0, copies)))
         # A copy for each: a step may be told to work in place.
-        return {m: _dense(pipeline, m, getattr(last, m)(given.copy()), copies)[:1] for m in methods}
+        return {m: _dense(pipeline, m, _ask_one(last, m, given.copy()), copies)[:1] for m in methods}
 
     return answer
 

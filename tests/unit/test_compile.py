@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, Polynomial
 
 import edgeml
 from edgeml import errors
+from edgeml.converters import CONVERTERS
 from edgeml.targets.base import TARGETS
 
 RNG = np.random.default_rng(0)
@@ -184,7 +185,8 @@ def test_an_application_that_makes_errors_of_floating_point(out, quantize):
             np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
-def test_trees_behind_a_step_of_skl2onnx(out):
+def test_trees_behind_a_step_of_skl2onnx(out, monkeypatch):
+    monkeypatch.delitem(CONVERTERS, "sklearn.PolynomialFeatures")
     model = make_pipeline(PolynomialFeatures(2), RandomForestClassifier(3, random_state=0))
     model.fit(FRAME[["a"]].to_numpy(), Y)
     with edgeml.compile(model, FRAME[["a"]].to_numpy(), output=out) as bundle:
@@ -248,7 +250,8 @@ def test_an_estimator_by_itself(engine, out):
             model.predict([[np.nan, 0.0]])
 
 
-def test_a_model_of_skl2onnx_that_onnx_refuses(out):
+def test_a_model_of_skl2onnx_that_onnx_refuses(out, monkeypatch):
+    monkeypatch.delitem(CONVERTERS, "sklearn.OneVsOneClassifier")
     X = RNG.normal(size=(60, 2))
     est = OneVsOneClassifier(LogisticRegression()).fit(X, RNG.integers(0, 3, 60))
     with pytest.raises(errors.FormatError, match=r"onnx\.checker refuses the model, which holds what skl2onnx made"):

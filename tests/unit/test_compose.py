@@ -1,6 +1,7 @@
 """Pipeline, FeatureUnion, names in frames and the identity FunctionTransformer against scikit-learn."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,6 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
@@ -21,7 +21,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
-from edgeml.converters import to_program
+from edgeml.converters import CONVERTERS, to_program
 from edgeml.errors import (
     NotFittedError,
     UnknownCategoryError,
@@ -78,13 +78,16 @@ def test_a_step_that_only_predicts_cannot_be_in_the_middle():
         to_program(pipe, schema_of(A), {"transform": ("matrix", "float64")})
 
 
-def test_a_middle_step_says_why_its_transform_cannot_be_had():
+def test_a_middle_step_says_why_its_transform_cannot_be_had(monkeypatch):
+    def without_transform(c, est, block):
+        c.cannot_give(est, "transform", "draws random numbers", "use another")
+        return {}
+
+    entry = replace(CONVERTERS["sklearn.StandardScaler"], convert=without_transform)
+    monkeypatch.setitem(CONVERTERS, "sklearn.StandardScaler", entry)
     A = X[["g", "i"]]
-    vote = VotingClassifier([("t", DecisionTreeClassifier(max_depth=2))], voting="soft", flatten_transform=False)
-    pipe = Pipeline([("vote", vote.fit(A, y)), ("end", "passthrough")])
-    with pytest.raises(
-        UnsupportedParameterError, match="step vote: transform of VotingClassifier has three dimensions"
-    ):
+    pipe = Pipeline([("scale", StandardScaler().fit(A)), ("end", "passthrough")])
+    with pytest.raises(UnsupportedParameterError, match="step scale: transform of StandardScaler draws random numbers"):
         to_program(pipe, schema_of(A), {"transform": ("matrix", "float64")})
 
 

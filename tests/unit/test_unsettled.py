@@ -1,13 +1,18 @@
 """Rows whose answer scikit-learn itself does not settle are told apart from errors of ours."""
 
 import numpy as np
-from sklearn.neighbors import KernelDensity, KNeighborsRegressor
+import pytest
+from sklearn.datasets import load_iris, load_wine
+from sklearn.decomposition import PCA
+from sklearn.impute import KNNImputer
+from sklearn.neighbors import KernelDensity, KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import edgeml
 from edgeml.compare import FLOAT64
 from edgeml.converters import to_program
-from edgeml.parity.conditioning import reordered
+from edgeml.parity.conditioning import relabelled, reordered
 from edgeml.parity.unsettled import unsettled
 from edgeml.sample import read_sample
 from tests.oracle import schema_of
@@ -55,3 +60,38 @@ def test_noise_of_a_sum_that_cancels_is_excused_and_an_error_is_not():
     count, largest = reordered(program, sample, "predict", expected, error, 1e-9, FLOAT64)
     assert count == 0
     assert largest > 1e-7
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine])
+@pytest.mark.parametrize(
+    "model",
+    [
+        KNeighborsClassifier(algorithm="brute", weights="distance"),
+        KNeighborsClassifier(metric="cosine", weights="distance"),
+        KNeighborsRegressor(algorithm="brute", weights="distance"),
+        make_pipeline(StandardScaler(), PCA(3), KNeighborsClassifier(weights="distance", algorithm="brute")),
+    ],
+    ids=str,
+)
+def test_training_rows_are_a_sample_like_any_other(model, load, tmp_path):
+    """A row's distance to itself is 0 or 1e-8, as BLAS adds, and weighs infinitely or much."""
+    X, y = load(return_X_y=True)
+    edgeml.compile(model.fit(X, y), X, output=tmp_path / "m.edgeml", formats=["native"]).close()
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_holes_in_rows_that_tie(weights, tmp_path):
+    """Of donors at equal distance, up to rounding, scikit-learn takes those that rounding puts first."""
+    X = load_iris().data
+    X[np.random.default_rng(0).random(X.shape) < 0.15] = np.nan
+    model = KNNImputer(n_neighbors=3, weights=weights).fit(X)
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"]).close()
+
+
+def test_a_label_is_excused_only_where_the_neighbours_tie():
+    X = np.array([[0.1, 0.3], [0.3, 0.1], [5.0, 5.0]])
+    model = KNeighborsClassifier(1, algorithm="brute").fit(X, ["a", "b", "c"])
+    program = to_program(model, schema_of(X), {"predict": ("vector", "O"), "predict_proba": ("matrix", "<f8")})
+    sample = read_sample(model, np.array([[0.2, 0.2], [0.1, 0.3], [5.0, 4.0]]))
+    expected, actual = np.array(["a", "b", "c"], object), np.array(["b", "a", "c"], object)
+    assert relabelled(program, sample, "predict", expected, actual).tolist() == [True, False, False]

@@ -83,6 +83,20 @@ def float32() -> Any:
     return X.astype(np.float32), y
 
 
+def apart32() -> Any:
+    """Three classes in float32, far apart: no score is what is left of two sums that cancel, and float32 keeps it."""
+    rng = np.random.default_rng(8)
+    y = np.arange(150) % 3
+    centres = np.array([[4.0, 0.0, 0.0, 0.5], [0.0, 4.0, 0.0, -0.5], [0.0, 0.0, 4.0, 0.0]])
+    return (centres[y] + rng.normal(scale=0.3, size=(150, 4))).astype(np.float32), y
+
+
+def two_apart32() -> Any:
+    """Two such classes."""
+    X, y = apart32()
+    return X[y > 0], y[y > 0]
+
+
 def missing() -> Any:
     """Three classes, one cell in ten missing."""
     X, y = _iris()

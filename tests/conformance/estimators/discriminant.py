@@ -7,7 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticD
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.conformance.estimators.data import float32, iris, iris_names, scaled, two_classes, two_names
+from tests.conformance.estimators.data import apart32, float32, iris, iris_names, scaled, two_classes, two_names
 from tests.conformance.estimators.naive_bayes import one_number
 from tests.conformance.estimators.table import variant
 
@@ -29,7 +29,7 @@ VARIANTS = (
             of="LinearDiscriminantAnalysis"),
     variant(QuadraticDiscriminantAnalysis(), iris_names),
     variant(QuadraticDiscriminantAnalysis(), two_names),
-    variant(QuadraticDiscriminantAnalysis(), float32, bound=1e-4),  # scikit-learn's own float32, one row or many
+    variant(QuadraticDiscriminantAnalysis(), apart32),
     variant(QuadraticDiscriminantAnalysis(), one_number),
     variant(QuadraticDiscriminantAnalysis(reg_param=0.3), scaled),
     variant(QuadraticDiscriminantAnalysis(priors=[0.2, 0.3, 0.5], store_covariance=True), iris),

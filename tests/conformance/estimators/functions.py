@@ -283,7 +283,7 @@ VARIANTS = (
     *(variant(FunctionTransformer(f, validate=True), iris) for f in (along, positions, turned)),
     variant(FunctionTransformer(roundings), iris),
     variant(FunctionTransformer(whole_numbers), whole, tflite=_INT32),
-    variant(FunctionTransformer(np.vectorize(stepped)), whole, what="numpy.vectorize", tflite="another answer"),
+    variant(FunctionTransformer(np.vectorize(stepped)), whole, what="numpy.vectorize", tflite=_INT32),
     variant(FunctionTransformer(np.vectorize(guarded)), iris, what="a guarded division"),
     variant(FunctionTransformer(powered, kw_args={"power": 3, "shift": 0.5}), iris),
     variant(FunctionTransformer(powered, kw_args={"power": -1}), iris),

@@ -14,7 +14,7 @@ from sklearn.linear_model import (
 )
 from sklearn.svm import LinearSVC
 
-from tests.conformance.estimators.data import float32, iris, iris_names, two_classes, two_names
+from tests.conformance.estimators.data import apart32, float32, iris, iris_names, two_apart32, two_classes, two_names
 from tests.conformance.estimators.naive_bayes import one_number, whole_numbers
 from tests.conformance.estimators.table import deprecated, variant
 
@@ -73,16 +73,13 @@ def _sgd(**parameters):
 # Scores in the hundreds: their exponentials keep less than five digits in float32.
 _LARGE_SCORES = "tflite engine, sample: predict_proba"
 
-# What is left of a sum in float32 that is close to zero, in whichever order it is added.
-_SINGLE = 1e-3
-
 VARIANTS = (
     variant(LogisticRegression(), two_names),
     variant(LogisticRegression(C=0.5), iris_names),
     *(variant(LogisticRegression(), data) for data in (
         true_or_false, odd_numbers, float32, two_objects, whole_numbers, one_number, wide_classes,
     )),
-    variant(LogisticRegression(), float32_two, bound=_SINGLE),
+    variant(LogisticRegression(), two_apart32),
     variant(LogisticRegression(fit_intercept=False), iris),
     variant(LogisticRegression(fit_intercept=False), two_classes),
     variant(LogisticRegression(class_weight="balanced"), iris),
@@ -106,8 +103,8 @@ VARIANTS = (
     )),
     variant(_sgd(loss="log_loss"), iris_names, tflite=_LARGE_SCORES),
     *(variant(_sgd(loss=loss), two_classes) for loss in ("hinge", "log_loss", "modified_huber")),
-    variant(_sgd(loss="log_loss"), float32, bound=_SINGLE),
-    variant(_sgd(loss="modified_huber"), float32, bound=_SINGLE, tflite=_LARGE_SCORES),
+    variant(_sgd(loss="log_loss"), apart32),
+    variant(_sgd(loss="modified_huber"), apart32, tflite=_LARGE_SCORES),
     *(variant(_sgd(loss=loss), float32_two) for loss in ("log_loss", "modified_huber")),
     *(variant(_sgd(penalty=penalty, l1_ratio=0.4), iris) for penalty in ("l1", "elasticnet", None)),
     variant(_sgd(loss="log_loss", fit_intercept=False, average=True), two_names),

@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conformance.estimators.bagging import bools, one_class
-from tests.conformance.estimators.data import float32, iris, iris_names, missing, two_classes, two_names
+from tests.conformance.estimators.data import apart32, iris, iris_names, missing, two_classes, two_names
 from tests.conformance.estimators.multioutput import multi_label
 from tests.conformance.estimators.table import variant
 
@@ -44,7 +44,7 @@ VARIANTS = (
     variant(OneVsRestClassifier(LogisticRegression()), multi_label),
     variant(OneVsRestClassifier(LogisticRegression()), label_of_all),
     variant(OneVsRestClassifier(LogisticRegression()), many_classes),
-    variant(OneVsRestClassifier(LogisticRegression()), float32, bound=1e-4),
+    variant(OneVsRestClassifier(LogisticRegression()), apart32),
     variant(OneVsRestClassifier(_SCALED), iris_names),
     variant(OneVsRestClassifier(RidgeClassifier()), iris),
     variant(OneVsRestClassifier(LinearSVC()), multi_label),

@@ -1,0 +1,64 @@
+"""What ``quantize="auto"`` does with each estimator: ``python -m tests.quantised_table`` measures it anew.
+
+For the first variant of each estimator: the ops of its program that have narrow forms, and whether artifacts in every
+format that can hold it keep the default budget. The result is ``quantised.json`` beside the variants, from which the
+table of supported estimators has its column; tests/conformance/test_quantised_estimators.py holds it to the compiler.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import edgeml
+from edgeml.errors import BudgetError, SampleError
+from tests.conformance.estimators import Variant
+from tests.support_table import ENGINES, QUANTISED, eligible, shown
+
+ROWS = 100  # half to calibrate on, half to judge on
+
+
+def first_variants() -> dict[str, Variant]:
+    """The variant that stands for each eligible estimator: the first with rows enough, else the one with most."""
+    by_name = shown()
+    return {
+        name: next((v for v in by_name[name] if _rows(v) >= ROWS), max(by_name[name], key=_rows))
+        for name in sorted(eligible())
+    }
+
+
+def _rows(variant: Variant) -> int:
+    X, _ = variant.data()
+    return int(X.shape[0] if hasattr(X, "shape") else len(X))
+
+
+def measured(variant: Variant, folder: Path) -> str:
+    """One cell of the column."""
+    model, X = variant.fit()
+    formats = [f for f in ENGINES if f not in variant.skip]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's own, about rows that are awkward
+        try:
+            bundle = edgeml.compile(model, X, output=folder / "m.edgeml", formats=formats, quantize="auto")
+        except BudgetError:
+            return "beyond the default budget"
+        except SampleError as error:
+            return f"refused: {error.cause}"
+    with bundle:
+        ops = {op["op"] for op in bundle.json("report.json")["quantization"]["ops"]}
+    return ", ".join(sorted(ops)) or "nothing to round"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        cells = {}
+        for name, variant in first_variants().items():
+            cells[name] = measured(variant, Path(folder))
+            print(f"{name:32} {cells[name]}", flush=True)
+    QUANTISED.write_text(json.dumps(cells, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
