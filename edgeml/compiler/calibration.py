@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.compiler.source import SEED, Converted, Source
+from edgeml.compiler.source import ROWS_ALONE, SEED, Converted, Source
+from edgeml.converters.answering import answers_alone
 from edgeml.errors import SampleError
 from edgeml.ir.table import Array
 from edgeml.parity.check import overflowed
@@ -105,6 +106,9 @@ def _with_near(part: Part, pipeline: Any) -> Part:
     if "predict" not in part.truth.outputs or not part.columns:
         return part
     rows, neighbours, taken = mixtures(part.columns, part.truth.rows, SEED)
+    if answers_alone(pipeline):  # scikit-learn is asked row by row
+        few = np.linspace(0, len(rows) - 1, min(len(rows), ROWS_ALONE)).astype(np.int64)
+        rows, neighbours, taken = rows[few], neighbours[few], taken[few]
     mixed = part.sample.take(rows)
     others = part.sample.take(neighbours)
     if part.sample.is_frame:

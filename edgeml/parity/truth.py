@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,10 +100,14 @@ def call(pipeline: Any, method: str, rows: Any) -> Array:
     count = len(rows)
     if not count or (count > 1 and not answers_alone(pipeline)):
         return _call(pipeline, method, rows)
-    # Copies: IterativeImputer writes into a single row that it is given.
     copies = 2 if squeezes(pipeline) else 1
-    parts = [rows.iloc[[i] * copies] if hasattr(rows, "iloc") else rows[[i] * copies] for i in range(count)]
+    parts = [_copies(rows, i, copies) for i in range(count)]
     return _joined([_call(pipeline, method, part)[:1] for part in parts], [1] * count)
+
+
+def _copies(rows: Any, at: int, count: int) -> Any:
+    """One row so many times, as rows of its own: IterativeImputer writes into a single row that it is given."""
+    return rows.iloc[[at] * count] if hasattr(rows, "iloc") else rows[[at] * count]
 
 
 def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
@@ -112,13 +117,17 @@ def _joined(answers: Sequence[Array], counts: Sequence[int]) -> Array:
 
 
 def _call(pipeline: Any, method: str, rows: Any) -> Array:
-    result = _ask_one(pipeline, method, rows)
+    return _dense(pipeline, method, _ask_one(pipeline, method, rows), len(rows))
+
+
+def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
+    """A method's answer to so many rows as one dense array."""
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
     answer = side_by_side(result)
-    if answer.ndim and len(answer) != len(rows):  # a FunctionTransformer may do anything
+    if answer.ndim and len(answer) != count:  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
-            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {len(rows)}",
+            f"{type(pipeline).__name__}.{method} returns {len(answer)} rows for {count}",
             "drop rows before the pipeline: a model has one answer for each row",
         )
     return answer
@@ -149,7 +158,7 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     def visit(indices: Array) -> None:
         nonlocal reason
         try:
-            answers = {m: call(pipeline, m, sample.take(indices)) for m in methods}
+            answers = every_method(sample.take(indices))
         except UnsupportedEstimatorError:
             raise
         except SklearnNotFitted:
@@ -172,10 +181,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
             pieces[m].append(answer)
 
     suspects = _suspects(sample)
-    everyone = np.arange(len(sample))
+    everyone, alone = np.arange(len(sample)), answers_alone(pipeline)
+    every_method = _of_one_row(pipeline, methods) if alone else partial(_of_rows, pipeline, methods)
     with quiet():
         # Where rows are asked about one by one, a batch that is refused would only be asked about again.
-        for indices in everyone[:, None] if answers_alone(pipeline) else [everyone]:
+        for indices in everyone[:, None] if alone else [everyone]:
             visit(indices)
     if refused.all() and like is not None:
         return Truth({m: like.outputs[m][:0] for m in methods}, refused, reason)
@@ -193,6 +203,29 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
         if answer.dtype.kind == "i" and like.outputs[m].dtype.kind == "f":
             outputs[m] = answer.astype(like.outputs[m].dtype)
     return Truth(outputs, refused, reason)
+
+
+def _of_rows(pipeline: Any, methods: Sequence[str], rows: Any) -> dict[str, Array]:
+    return {m: call(pipeline, m, rows) for m in methods}
+
+
+def _of_one_row(pipeline: Any, methods: Sequence[str]) -> Callable[[Any], dict[str, Array]]:
+    """What answers about one row by every method. The steps before the last, where the time goes, are asked once."""
+    from sklearn.pipeline import Pipeline
+
+    last = pipeline.steps[-1][1] if type(pipeline) is Pipeline and len(pipeline.steps) > 1 else None
+    # "passthrough" and None are no estimators.
+    before = pipeline[:-1] if len(methods) > 1 and hasattr(last, "get_params") else None
+    copies = 2 if squeezes(pipeline) else 1
+
+    def answer(row: Any) -> dict[str, Array]:
+        if before is None:
+            return {m: _call(pipeline, m, _copies(row, 0, copies))[:1] for m in methods}
+        given = before.transform(as_given(_copies(row, 0, copies)))
+        # A copy for each: a step may be told to work in place.
+        return {m: _dense(pipeline, m, _ask_one(last, m, given.copy()), copies)[:1] for m in methods}
+
+    return answer
 
 
 def _suspects(sample: Sample) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import NMF, PCA, SparsePCA
 from sklearn.ensemble import VotingRegressor
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
@@ -67,6 +67,19 @@ def test_a_step_that_drops_an_axis_of_a_single_row_reaches_the_next_one(tmp_path
     compiled = edgeml.load(tmp_path / "m.edgeml")
     np.testing.assert_allclose(compiled.predict(X), model.predict(X), rtol=1e-9)
     np.testing.assert_allclose(compiled.predict(X[:1]), model.predict(X)[:1], rtol=1e-9)
+
+
+def test_every_row_is_put_to_the_first_steps_once(monkeypatch):
+    X, calls, bad = rows(30), [], np.array([[-1.0, 0, 0, 0, 0]])  # NMF refuses negative numbers
+    model = make_pipeline(NMF(2, max_iter=30), LogisticRegression()).fit(X, X[:, 0] > 1)
+    own = NMF.transform
+    monkeypatch.setattr(NMF, "transform", lambda self, given: calls.append(len(given)) or own(self, given))
+    truth = ask(model, read_sample(model, np.vstack([X, bad])), ["predict", "predict_proba", "decision_function"])
+    assert calls == [1] * 31
+    assert truth.refused.tolist() == [False] * 30 + [True]
+    single = np.concatenate([model.predict_proba(X[i : i + 1]) for i in range(30)])
+    np.testing.assert_array_equal(truth.outputs["predict_proba"], single)
+    np.testing.assert_array_equal(truth.outputs["predict"], single[:, 1] > 0.5)
 
 
 def test_verify_asks_row_by_row(factors, tmp_path):
