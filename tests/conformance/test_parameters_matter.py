@@ -36,7 +36,7 @@ CASES = [
     (KNNImputer(weights="distance"), "weights", missing),
     (neighbors.KNeighborsRegressor(weights="distance"), "weights", number),
     (neighbors.KNeighborsRegressor(n_neighbors=3), "n_neighbors", number),
-    (neighbors.KNeighborsClassifier(metric="chebyshev"), "metric", iris),
+    (neighbors.NearestCentroid(metric="manhattan"), "metric", iris),
     (svm.SVR(kernel="poly", degree=2), "degree", number),
     (svm.SVC(decision_function_shape="ovo"), "decision_function_shape", iris),
     (naive_bayes.BernoulliNB(binarize=2.0), "binarize", iris),
