@@ -198,10 +198,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     order = np.argsort(np.concatenate(answered))
     counts = [len(indices) for indices in answered]
     outputs = {m: _joined(p, counts)[order] for m, p in pieces.items()}
-    for m, answer in outputs.items() if like is not None else ():
-        # RadiusNeighborsRegressor answers in the integers of its targets when no row of a batch has a neighbour.
-        if answer.dtype.kind == "i" and like.outputs[m].dtype.kind == "f":
-            outputs[m] = answer.astype(like.outputs[m].dtype)
+    if like is not None:
+        for m, usual in like.outputs.items():
+            # RadiusNeighborsRegressor answers in the integers of its targets when no row of a batch has a neighbour.
+            if outputs[m].dtype.kind == "i" and usual.dtype.kind == "f":
+                outputs[m] = outputs[m].astype(usual.dtype)
     return Truth(outputs, refused, reason)
 
 
