@@ -188,10 +188,11 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     order = np.argsort(np.concatenate(answered))
     counts = [len(indices) for indices in answered]
     outputs = {m: _joined(p, counts)[order] for m, p in pieces.items()}
-    for m, answer in outputs.items() if like is not None else ():
+    usual = {} if like is None else like.outputs
+    for m, answer in outputs.items() if usual else ():
         # RadiusNeighborsRegressor answers in the integers of its targets when no row of a batch has a neighbour.
-        if answer.dtype.kind == "i" and like.outputs[m].dtype.kind == "f":
-            outputs[m] = answer.astype(like.outputs[m].dtype)
+        if answer.dtype.kind == "i" and usual[m].dtype.kind == "f":
+            outputs[m] = answer.astype(usual[m].dtype)
     return Truth(outputs, refused, reason)
 
 
