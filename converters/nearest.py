@@ -234,7 +234,9 @@ def _by_heap(est: Any, X: Block) -> bool:
     """Whether brute force pushes the rows on a heap in their order; else NumPy partitions all distances."""
     from sklearn.metrics._pairwise_distances_reduction import ArgKmin
 
-    row = np.zeros((1, X.width), dtype=X.numpy)
+    row = np.ones((1, X.width), dtype=X.numpy)
+    if hasattr(est._fit_X, "toarray"):  # rows are sparse as those that it was fitted on were
+        row = type(est._fit_X)(row)
     return bool(ArgKmin.is_usable_for(row, est._fit_X, est.effective_metric_))
 
 

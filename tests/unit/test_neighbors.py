@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.cluster import AffinityPropagation, FeatureAgglomeration
 from sklearn.datasets import load_iris
 from sklearn.impute import KNNImputer
@@ -138,3 +139,12 @@ def test_distances_that_are_nan_are_answered(model, scale, tmp_path):
     """A weight of NaN is not the 0 that scikit-learn refuses."""
     X, y = load_iris(return_X_y=True)
     edgeml.compile(model.fit(X * scale, y), X * scale, output=tmp_path / "m.edgeml", formats=["native"]).close()
+
+
+def test_sparse_rows_are_partitioned(tmp_path):
+    """Rows as sparse as those of fit are not pushed on a heap: of equal distances others stay."""
+    X = sparse.random(100, 40, 0.2, format="csr", random_state=0)
+    model = KNeighborsClassifier(3).fit(X, np.arange(100) % 3)
+    program = to_program(model, schema_of(X.toarray()), {"predict": ("vector", "<i8")})
+    assert "TopK" in {node.op for node in program.nodes}
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"]).close()
