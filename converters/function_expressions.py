@@ -1,9 +1,8 @@
 """Expressions of a function that is translated: names, cells by position, comprehensions and calls.
 
-Part of the interpreter of function_source.py, which runs the statements; operators are those of
-function_operators.py. Calls of NumPy's functions go to the tables
-of function_calls.py, those of other functions of the user's are translated in their turn, and what sees no stand-in is
-simply called.
+Part of the interpreter of function_source.py, which runs the statements; operators are those of function_operators.py.
+Calls of NumPy's functions go to the tables of function_calls.py, those of other functions of the user's are translated
+in their turn, and what sees no stand-in is simply called.
 """
 
 from __future__ import annotations
