@@ -297,7 +297,8 @@ def test_ranks_at_every_edge(kernels, count):
 
 def test_every_op_has_an_encoder_and_a_case():
     load_all()
-    ours = set(OPS) - {"OnnxGraph"}
+    # Text is read in front of the kernels (edgeml/runtimes/native_front.py).
+    ours = set(OPS) - {"OnnxGraph", "Terms", "HashedTerms", "HashedCells"}
     assert set(CASES) == ours
     # IsNone reads strings only: it becomes Equal before the kernels (edgeml/ir/coded.py).
     assert ours - set(ENCODERS) == {"IsNone"}
