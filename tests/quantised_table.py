@@ -39,8 +39,8 @@ def _rows(variant: Variant) -> int:
 def measured(variant: Variant, folder: Path) -> str:
     """One cell of the column."""
     model, X = variant.fit()
-    if _rows(variant) < ROWS:  # each row three times: both halves then hold different ones enough
-        more = np.arange(3 * _rows(variant)) % _rows(variant)
+    if _rows(variant) < ROWS:  # each row ten times: both halves then hold different ones enough
+        more = np.arange(10 * _rows(variant)) % _rows(variant)
         X = X.iloc[more] if hasattr(X, "iloc") else [X[i] for i in more] if isinstance(X, list) else X[more]
     formats = [f for f in ENGINES if f not in variant.skip]
     with warnings.catch_warnings():
