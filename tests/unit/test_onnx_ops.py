@@ -353,7 +353,8 @@ CASES = {
 
 # --- every op -----------------------------------------------------------------------------------------------
 def test_every_op_has_a_lowering_and_a_case():
-    ours = set(OPS) - set(NATIVE_ONLY)
+    # No op of ONNX reads text as scikit-learn's vectorizers do: a model with these is refused by name.
+    ours = set(OPS) - set(NATIVE_ONLY) - {"Terms", "HashedTerms", "HashedCells"}
     assert set(LOWERINGS) | set(CHECKS) == ours
     assert not set(LOWERINGS) & set(CHECKS)
     assert set(CHECKS) == {name for name in ours if OPS[name].effect}
