@@ -30,7 +30,7 @@ MACHINES = {
     "armv7": ("armv7-unknown-linux-gnueabihf", "cortex-a7", "+vfp4,+neon"),
 }
 # What the ARM run-time ABI gives every program: 64-bit integers to and from floating point.
-ARMV7_HELPERS = {"__aeabi_d2lz", "__aeabi_l2d", "__aeabi_l2f"}
+ARMV7_HELPERS = {"__aeabi_d2lz", "__aeabi_l2d", "__aeabi_l2f", "__aeabi_ul2d"}
 
 
 @pytest.fixture(scope="module")
