@@ -16,7 +16,7 @@ from edgeml.cli import options, output
 @click.option("--check", is_flag=True, help="Compile nothing; say whether the cache is warm, exit code 1 where not.")
 @options.json_option
 def command(bundles: tuple[Path, ...], check: bool, as_json: bool) -> None:
-    """Compile the kernels of the native engine into the cache, once a machine and a version of EdgeML: some 20 s.
+    """Compile the kernels of the native engine into the cache, once a machine and a version of EdgeML: some 30 s.
 
     Every later start finds them there and needs neither Numba nor llvmlite. The folder is EDGEML_CACHE_DIR, or the
     platform's folder for caches. What lies there is a shared library like any other: EDGEML_KERNELS can name it.

@@ -36,7 +36,7 @@ NOT_IN_A_GRAPH = {
     "CouplePairs": "iterations", "Loop": "iterations", "Solve": "float64 pivots",
     "Terms": "strings", "HashedTerms": "strings", "HashedCells": "strings",
     "Floor": "float64 comparisons", "Round": "float64 comparisons", "Sign": "float64 comparisons",
-    "Fmod": "float64 comparisons", "Mod": "float64 comparisons",
+    "Fmod": "float64 comparisons",
     "Sin": "float64 angles", "Cos": "float64 angles", "Pow": "float64 exponents", "Convolve": "float64 sums",
     "Log1p": "no builtin", "Expm1": "no builtin", "Erf": "no builtin", "NormalQuantile": "no builtin",
     "Digamma": "no builtin", "LogGamma": "no builtin", "BesselK": "no builtin",
