@@ -281,7 +281,7 @@ def test_references_stay_as_they_were(monkeypatch):
             ways.compiled(cells)
             with pytest.raises(MissingColumnError):
                 ways.compiled({"float64": cells["float64"]})
-        # A leak would show a thousand times; the columns' names, such as int64, are words that others hold and drop too.
+        # A leak would show a thousand times; the columns' names, such as int64, are words that others hold and drop.
         after = [sys.getrefcount(x) for x in watched]
         assert max(abs(now - then) for now, then in zip(after, before, strict=True)) < 100
     finally:
