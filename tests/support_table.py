@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeml.converters import CONVERTERS
 from edgeml.converters.registry import REFUSED
+from edgeml.ir.ops import OPS
 from edgeml.parity.truth import METHODS
 from tests.conformance.estimators import Variant, variants
 
@@ -59,11 +60,35 @@ def shown() -> Mapping[str, list[Variant]]:
     return found
 
 
+# What a part of the compiler's message means, where the part alone does not tell: the first that is in it counts.
+_MEANING = (
+    ("locale", "onnxruntime's string operators depend on the host's locale"),
+    ("float64", "what follows needs float64"),
+    ("int", "integers beyond int32"),
+    ("steep", "interpolation too steep for float32"),
+    ("range of float32", "beyond the range of float32"),
+    ("strings", "TFLite has no strings"),
+    ("numbers", "TFLite has no strings"),
+    ("tflite engine", "float32 does not keep scikit-learn's digits on every row"),
+    ("relative error", "float32 does not keep scikit-learn's digits on every row"),
+    ("another answer", "float32 does not keep scikit-learn's digits on every row"),
+)
+
+
+def meaning(reason: str) -> str:
+    """A variant's reason as the table gives it."""
+    for part, said in _MEANING:
+        if part in reason:
+            return said
+    op = reason.rpartition(" ")[2]
+    return f"TFLite has no way to compute {op}" if op in OPS else reason
+
+
 def cell(of: Iterable[Variant], engine: str) -> str:
     """What an engine can do with these variants, and the reasons for what it cannot."""
     of = list(of)
     skipped = [v for v in of if engine in v.skip]
-    reasons = "; ".join(sorted({v.skip[engine] for v in skipped}))
+    reasons = "; ".join(sorted({meaning(v.skip[engine]) for v in skipped}))
     if not skipped:
         return "yes" if of else "not shown"
     return f"no: {reasons}" if len(skipped) == len(of) else f"{len(of) - len(skipped)} of {len(of)} variants: {reasons}"
