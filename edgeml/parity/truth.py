@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from edgeml.compare import compare, side_by_side
+from edgeml.converters import CONVERTERS
 from edgeml.converters.answering import answers_alone, random_methods, squeezes
+from edgeml.converters.registry import key_of
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.program import Form
 from edgeml.ir.table import Array
@@ -79,6 +81,8 @@ def _has(pipeline: Any, method: str) -> bool:
     last = pipeline
     while getattr(last, "steps", None):
         last = last.steps[-1][1]
+    if key_of(last) not in CONVERTERS:  # skl2onnx has the mean alone
+        return False
     predict = getattr(last, "predict", None)
     try:
         return callable(predict) and "return_std" in inspect.signature(predict).parameters

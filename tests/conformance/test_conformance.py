@@ -92,8 +92,8 @@ def test_a_wrong_kernel_is_noticed(tmp_path, monkeypatch):
     from edgeml import converters
     from edgeml.compiler import source
 
-    def off(*arguments):
-        program = converters.to_program(*arguments)
+    def off(*arguments, **options):
+        program = converters.to_program(*arguments, **options)
         from dataclasses import replace
 
         nodes = tuple(

@@ -44,7 +44,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import edgeml
 from edgeml.compare import bound, compare, side_by_side
-from edgeml.parity.truth import methods_of
+from edgeml.parity.truth import call, methods_of
 
 ENGINES = ("native", "onnx")
 COLUMNS, CLASSES = 5000, 300
@@ -240,7 +240,7 @@ def _fresh(X, count):
 def _quiet(model, method, rows):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return getattr(model, method)(rows)
+        return call(model, method, rows)
 
 
 def _dense(answer):

@@ -105,7 +105,7 @@ VARIANTS = (
             KNeighborsClassifier(n_neighbors=4, metric=m, algorithm=a, metric_params=q or None, weights="distance"),
             clouds,
             what=a,
-            tflite="" if m in ("canberra", "braycurtis") else "tflite engine",
+            tflite="" if m in ("canberra", "braycurtis") or (m, a) == ("mahalanobis", "brute") else "tflite engine",
         )
         for m, q in _METRICS
         for a in ("ball_tree", "brute")
