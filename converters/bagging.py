@@ -15,7 +15,7 @@ from edgeml.converters.block import Block
 from edgeml.converters.lazy import LazyOutputs, Output
 from edgeml.converters.members import common, log_proba, one_array, total, value_of
 from edgeml.converters.registry import Conversion, Outputs, converter, key_of
-from edgeml.converters.trees import fill, leaves
+from edgeml.converters.trees import fill, leaves, takes_nan
 from edgeml.ir import Value
 from edgeml.ir.table import Array
 
@@ -56,9 +56,8 @@ def over_trees(
     used = np.unique(np.concatenate(seen))
     x = x.select(used)
     if check:
-        allow_nan = bool(trees[0].__sklearn_tags__().input_tags.allow_nan) and X.form != "sparse"
         with c.builder.step(_STEP):
-            x = c.builder.check_finite(x, c.place(trees[0]), allow_nan=allow_nan)
+            x = c.builder.check_finite(x, c.place(trees[0]), allow_nan=takes_nan(trees[0], X))
     columns = [np.searchsorted(used, f) for f in seen]
     width = k if target is None else int(target.max()) + 1
     return fill([t.tree_ for t in trees], values, k, columns).node(x, np.zeros(width), target)

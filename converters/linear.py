@@ -68,6 +68,13 @@ for _name, _parameters in _TRAINING.items():
     converter(f"sklearn.{_name}", honours=("fit_intercept",), ignores=_parameters.split())(linear_regressor)
 
 
+def _sklearn_version() -> tuple[int, ...]:
+    """Major and minor version of the scikit-learn that computes the truth."""
+    from sklearn import __version__
+
+    return tuple(int(part) for part in __version__.split(".")[:2])
+
+
 @converter("sklearn.BayesianRidge", honours=("fit_intercept",), ignores=_BAYES.split())
 @converter("sklearn.ARDRegression", honours=("fit_intercept", "threshold_lambda"), ignores=_BAYES.split())
 def bayesian_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
@@ -75,7 +82,8 @@ def bayesian_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     x = numeric(c, est, X)
 
     def deviations() -> Value:
-        centred = x - est.X_offset_
+        # Before 1.9 scikit-learn took the rows as they are.
+        centred = x - est.X_offset_ if _sklearn_version() >= (1, 9) else x
         if hasattr(est, "threshold_lambda"):
             kept = np.flatnonzero(est.lambda_ < est.threshold_lambda)
             if not kept.size:

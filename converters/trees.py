@@ -151,9 +151,12 @@ def fill(trees: Sequence[Any], values: Iterable[Array], k: int, columns: Sequenc
 
 def tree_input(c: Conversion, est: Any, X: Block, tree: Any) -> Value:
     """X as ``_validate_X_predict`` makes it: float32, without infinity, and NaN only if ``tree`` takes it."""
-    # Trees that take NaN refuse it in a sparse matrix.
-    allow_nan = bool(tree.__sklearn_tags__().input_tags.allow_nan) and X.form != "sparse"
-    return X.matrix(c, est, dtype="float32", allow_nan=allow_nan)
+    return X.matrix(c, est, dtype="float32", allow_nan=takes_nan(tree, X))
+
+
+def takes_nan(tree: Any, X: Block) -> bool:
+    """Whether a tree takes NaN in X; none does in a sparse matrix, and with monotonic_cst none before 1.9."""
+    return X.form != "sparse" and bool(tree._support_missing_values(np.empty((0, 0))))
 
 
 def _trees(est: Any) -> list[Any]:

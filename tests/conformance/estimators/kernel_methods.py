@@ -82,5 +82,5 @@ VARIANTS = (
     variant(Nystroem(n_components=6, random_state=0), narrow),
     variant(SGDOneClassSVM(random_state=0), iris),
     variant(SGDOneClassSVM(random_state=0, nu=0.2, fit_intercept=False), standard),
-    variant(SGDOneClassSVM(random_state=0), float32),
+    variant(SGDOneClassSVM(random_state=0), float32, since="1.9"),
 )

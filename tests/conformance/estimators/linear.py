@@ -110,7 +110,7 @@ VARIANTS = (
     variant(Ridge(), number),
     variant(Ridge(fit_intercept=False), number),
     variant(Ridge(), two_numbers),
-    variant(Ridge(alpha=[0.1, 10.0]), two_numbers),
+    variant(Ridge(alpha=np.array([0.1, 10.0])), two_numbers),
     variant(Ridge(positive=True), number),
     variant(Ridge(solver="lsqr"), float32_number),
     variant(Ridge(), one_target_column),

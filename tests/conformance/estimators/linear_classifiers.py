@@ -90,7 +90,7 @@ VARIANTS = (
     variant(LogisticRegression(solver="saga", l1_ratio=1.0), iris),
     variant(LogisticRegression(solver="saga", l1_ratio=0.5, C=0.2), two_classes),
     variant(LogisticRegressionCV(Cs=3, cv=3, l1_ratios=(0,), use_legacy_attributes=False), iris_names),
-    variant(LogisticRegressionCV(Cs=3, cv=3, l1_ratios=(0,), use_legacy_attributes=False, refit=False), two_classes),
+    variant(LogisticRegressionCV(Cs=3, cv=3, l1_ratios=(0,), use_legacy_attributes=False, refit=False), two_classes, since="1.9"),
     variant(
         LogisticRegressionCV(
             Cs=2, cv=3, solver="saga", l1_ratios=(0.2, 0.8), use_legacy_attributes=False, scoring="neg_log_loss"

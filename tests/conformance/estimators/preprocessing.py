@@ -177,7 +177,7 @@ VARIANTS: tuple[Variant, ...] = (
     variant(PowerTransformer(standardize=False), spread),
     variant(PowerTransformer("box-cox"), above_zero),
     variant(PowerTransformer("box-cox", standardize=False), above_zero),
-    variant(PowerTransformer(), spread32),
+    variant(PowerTransformer(), spread32, since="1.9"),
     variant(PowerTransformer(), spread_missing),
     variant(PowerTransformer(), constant_column),
     variant(SplineTransformer(), spread),

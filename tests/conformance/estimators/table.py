@@ -31,6 +31,7 @@ class Variant:
     data: Data
     skip: Mapping[str, str] = field(default_factory=dict)
     bound: float = 1e-9
+    since: str = ""
 
     def fit(self) -> tuple[Any, Any]:
         """The fitted estimator, and raw rows to ask it about."""
@@ -58,10 +59,13 @@ def variant(
     tflite: str = "",
     bound: float = 1e-9,
     what: str = "",
+    since: str = "",
 ) -> Variant:
-    """One entry. ``native``, ``onnx``, ``tflite``: why that engine cannot; ``what`` tells equal ones apart."""
+    """One entry. ``native``, ``onnx``, ``tflite``: why that engine cannot; ``what`` tells equal ones apart;
+    ``since``: the scikit-learn that the variant needs, where an older one fails at it or is not determined to the bound.
+    """
     shown = re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-f]+", "", repr(estimator)))  # of functions, their address
     name = f"{shown} on {data.__name__}{f', {what}' if what else ''}"
     skip = {"native": native, "onnx": onnx, "tflite": tflite}
     reasons = {engine: reason for engine, reason in skip.items() if reason}
-    return Variant(name, of or type(estimator).__name__, estimator, data, reasons, bound)
+    return Variant(name, of or type(estimator).__name__, estimator, data, reasons, bound, since)
