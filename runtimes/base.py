@@ -158,43 +158,43 @@ class Model(Recordable):
         them. Raises EngineError for a model without them.
         """
         if not return_std:
-            return self._run("predict", X)
+            return self._answer("predict", X)
         if "predict_std" not in self.manifest["methods"]:
             raise EngineError(
                 f"{self._name} has no standard deviations: predict of {self.manifest['estimator']} takes no return_std",
                 "call predict(X), or compile a GaussianProcessRegressor, BayesianRidge or ARDRegression",
             )
-        return self._run("predict", X), self._run("predict_std", X)
+        return self._answer("predict", X), self._answer("predict_std", X)
 
     @_Method
     def predict_std(self, X: Any) -> Array:
         """Standard deviations of what ``predict`` returns, as its ``return_std`` gives them."""
-        return self._run("predict_std", X)
+        return self._answer("predict_std", X)
 
     @_Method
     def predict_proba(self, X: Any) -> Array | list[Array]:
         """Probabilities, (rows, classes), columns in the order of ``classes_``; of several outputs a list, one each."""
-        return self._as_returned("predict_proba", self._run("predict_proba", X))
+        return self._as_returned("predict_proba", self._answer("predict_proba", X))
 
     @_Method
     def predict_log_proba(self, X: Any) -> Array | list[Array]:
         """Logarithms of the probabilities, (rows, classes); of several outputs a list, one each."""
-        return self._as_returned("predict_log_proba", self._run("predict_log_proba", X))
+        return self._as_returned("predict_log_proba", self._answer("predict_log_proba", X))
 
     @_Method
     def decision_function(self, X: Any) -> Array | list[Array]:
         """Scores before they become labels, (rows,) or (rows, classes); a list where the pipeline returns that."""
-        return self._as_returned("decision_function", self._run("decision_function", X))
+        return self._as_returned("decision_function", self._answer("decision_function", X))
 
     @_Method
     def score_samples(self, X: Any) -> Array:
         """Score of each row, (rows,)."""
-        return self._run("score_samples", X)
+        return self._answer("score_samples", X)
 
     @_Method
     def transform(self, X: Any) -> Array | list[Array]:
         """Transformed rows, (rows, features); dense also where scikit-learn returns a sparse matrix."""
-        return self._as_returned("transform", self._run("transform", X))
+        return self._as_returned("transform", self._answer("transform", X))
 
     # --- one row: the engine's own function, bound at first use, so that a call has no layer in between
     @_OneRow
@@ -274,9 +274,13 @@ class Model(Recordable):
     def _name(self) -> str:
         return str(self.manifest["name"])
 
-    def _run(self, method: str, X: Any) -> Array:
-        if is_sparse(X) and X.shape[0] > 1:
+    def _answer(self, method: str, X: Any) -> Array:
+        """What ``_run`` gives, recorded or not; of sparse rows part by part."""
+        if is_sparse(X):
             return np.concatenate([self._run(method, part) for part in dense_parts(X)])
+        return self._run(method, X)
+
+    def _run(self, method: str, X: Any) -> Array:
         engine = self._engine
         columns, rows = read_columns(X, self.schema, engine.text_library)
         return engine.run(columns, rows, (method,))[method]

@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgeml.errors import ColumnTypeError
 from edgeml.runtimes.cell_messages import place_of, shown
 from edgeml.runtimes.cells import Array, is_from
 
+_ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?", re.ASCII)
 REMEDY = "pass dates and times without a time zone: datetime64, datetime objects or ISO 8601 text"
 
 
@@ -40,18 +42,20 @@ def _inexact(cell: Any, name: str, row: int, unit: str) -> ColumnTypeError:
 
 
 def _as_datetime64(column: Any, name: str, unit: str) -> Array:
-    if isinstance(column, np.ndarray) and column.dtype.kind == "M":
-        return column
-    zone = getattr(getattr(column, "dtype", None), "tz", None) or getattr(getattr(column, "type", None), "tz", None)
-    zone = zone or getattr(getattr(column, "dtype", None), "time_zone", None)
+    dtype = getattr(column, "dtype", None)
+    if hasattr(dtype, "pyarrow_dtype"):  # pandas' columns of Arrow's types
+        column = getattr(column, "array", column).__arrow_array__()
+        dtype = None
+    zone = getattr(dtype, "tz", None) or getattr(dtype, "time_zone", None)
+    zone = zone or getattr(getattr(column, "type", None), "tz", None)
     if zone is not None:
         raise ColumnTypeError(f"column {name!r} has the time zone {zone}", REMEDY)
+    if isinstance(dtype, np.dtype) and dtype.kind == "M":  # arrays, and pandas' own columns
+        return np.asarray(column)
     if is_from(column, "pyarrow", "Array", "ChunkedArray") and str(column.type).startswith(("timestamp", "date")):
         return np.asarray(column.to_numpy(zero_copy_only=False)).astype(f"datetime64[{_arrow_unit(column)}]")
     if is_from(column, "polars", "Series") and str(column.dtype).startswith(("Date", "Datetime")):
         return np.asarray(column.to_numpy())
-    if is_from(column, "pandas", "Series", "Index") and column.dtype.kind == "M":
-        return np.asarray(column.to_numpy(dtype=f"datetime64[{getattr(column.dt, 'unit', unit)}]"))
     # One by one: an array of them all would take a unit that not every cell fits.
     found = [_cell(cell, name, row) for row, cell in enumerate(column)]
     values = np.array([cell.astype(f"datetime64[{unit}]") for cell in found], dtype=f"datetime64[{unit}]")
@@ -74,9 +78,10 @@ def _cell(cell: Any, name: str, row: int) -> Any:
             return cell
         if hasattr(cell, "to_datetime64"):  # pandas.Timestamp
             return cell.to_datetime64()
-        if isinstance(cell, str) or hasattr(cell, "isoformat"):
+        # NumPy would take "today" for a date, too, and an offset from UTC with a warning.
+        if hasattr(cell, "isoformat") or (isinstance(cell, str) and _ISO_8601.fullmatch(cell)):
             try:
                 return np.datetime64(cell)
-            except ValueError:  # not ISO 8601
+            except ValueError:  # no such day
                 pass
     raise ColumnTypeError(f"{place_of([name], (row + 1,), row)}: {shown(cell)} is no date or time", REMEDY)

@@ -64,7 +64,8 @@ def shown() -> Mapping[str, list[Variant]]:
 _MEANING = (
     ("locale", "onnxruntime's string operators depend on the host's locale"),
     ("float64", "what follows needs float64"),
-    ("int", "integers beyond int32"),
+    ("integers", "integers beyond int32"),
+    ("int32", "integers beyond int32"),
     ("steep", "interpolation too steep for float32"),
     ("range of float32", "beyond the range of float32"),
     ("strings", "TFLite has no strings"),

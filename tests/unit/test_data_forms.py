@@ -17,8 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 
 import edgeml
-from edgeml.errors import ColumnTypeError, ExtraColumnError, SampleError
+from edgeml.errors import ColumnTypeError, ExtraColumnError, ManifestError, SampleError
 from edgeml.runtimes import sparse as runtime_sparse
+from edgeml.runtimes.frames import read_columns as read
+from edgeml.schema import Schema
 from tests.cli_tools import run
 
 ENGINES = ("native", "onnx", "tflite")
@@ -58,6 +60,16 @@ def test_large_sparse_rows_are_read_in_parts(tmp_path, monkeypatch):
     assert [len(p) for p in parts] == [7] * 28 + [4]
     with edgeml.load(tmp_path / "m.edgeml") as compiled:
         np.testing.assert_array_equal(compiled.predict_proba(sparse.csc_matrix(X)), compiled.predict_proba(X))
+        seen = []
+
+        def counted(rows, *more):
+            seen.append(len(rows))
+            return read(rows, *more)
+
+        monkeypatch.setattr("edgeml.runtimes.recording.read_columns", counted)
+        compiled.record_to(tmp_path / "spool")
+        compiled.predict_proba(sparse.csc_matrix(X))
+        assert seen == [7] * 28 + [4]  # recorded, too
 
 
 def test_a_wide_sparse_sample_does_not_become_gigabytes(tmp_path, monkeypatch):
@@ -152,6 +164,7 @@ FORMS = {
     "polars": pl.from_pandas,
     "arrow": pa.Table.from_pandas,
     "arrow dtypes": lambda f: f.convert_dtypes(dtype_backend="pyarrow"),
+    "an index": lambda f: {**dict(f), "day": pd.DatetimeIndex(f.day)},
     "timestamps": lambda f: f.to_dict("records"),
     "datetime objects": lambda f: {**dict(f), "time": [t.to_pydatetime() for t in f.time]},
     "dates": lambda f: {**dict(f), "day": [t.date() for t in f.day]},
@@ -176,6 +189,9 @@ def test_dates_of_every_library(form, dated_model):
     [
         (3, "row 0: 3 is no date or time"),
         ("yesterday", "row 0: 'yesterday' is no date or time"),
+        ("today", "row 0: 'today' is no date or time"),
+        ("2020-02-30", "row 0: '2020-02-30' is no date or time"),
+        ("2020-01-01T00:00:00Z", "is no date or time"),
         (pd.Timestamp("2020-01-01", tz="UTC"), "is no date or time"),
         (pd.Timestamp("2020-01-01T00:00:00.000000001"), "is not a whole number of units"),
     ],
@@ -192,7 +208,8 @@ def test_a_time_zone_is_refused(dated_model):
     _, frame, path = dated_model
     aware = frame.assign(day=frame.day.dt.tz_localize("UTC"))
     with edgeml.load(path) as compiled:
-        for rows in (aware, pa.Table.from_pandas(aware), pl.from_pandas(aware)):
+        arrow_dtypes = aware.convert_dtypes(dtype_backend="pyarrow")
+        for rows in (aware, pa.Table.from_pandas(aware), pl.from_pandas(aware), arrow_dtypes):
             with pytest.raises(ColumnTypeError, match="column 'day' has the time zone UTC"):
                 compiled.predict(rows)
 
@@ -213,3 +230,15 @@ def test_the_command_reads_dates(file, dated_model, tmp_path):
     done = run("predict", str(path), str(rows), "-o", str(tmp_path / "out.csv"))
     assert done.exit_code == 0, done.output
     assert (pd.read_csv(tmp_path / "out.csv").iloc[:, 0] == model.predict(frame)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"unit": "fortnight"}, "malformed column"), ({"unit": "s", "kind": "float64"}, "malformed column")],
+)
+def test_a_schema_with_a_unit_that_is_none_is_refused(change, said):
+    column = {"name": "day", "kind": "int64", "used": True, "null": "nan"} | change
+    with pytest.raises(ManifestError, match=said):
+        Schema.from_json({"form": "columns", "columns": [column]})
+    with pytest.raises(ManifestError, match="extra must be"):
+        Schema.from_json({"form": "columns", "columns": [column], "extra": "kept"})
