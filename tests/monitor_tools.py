@@ -30,7 +30,17 @@ from edgeml.telemetry import wire
 from edgeml.telemetry.items import Item, Loss
 from tests.fleet_tools import window
 
-__all__ = ["PASSWORD", "QUIET", "FakeDevice", "cheap_hashes", "enrolment_token", "people", "served", "window"]
+__all__ = [
+    "PASSWORD",
+    "QUIET",
+    "FakeDevice",
+    "cheap_hashes",
+    "enrolment_token",
+    "people",
+    "secret_of",
+    "served",
+    "window",
+]
 
 PASSWORD = "correct horse battery"
 QUIET = Settings(port=0, retention_seconds=0, header_seconds=30)
@@ -41,6 +51,11 @@ def cheap_hashes() -> Iterator[None]:
     """Passwords are hashed at scrypt's least cost."""
     with patch.object(auth, "_LOG2_N", 2):
         yield
+
+
+def secret_of(token: str) -> str:
+    """The secret half of a token; it may itself hold ``_``, one in 64 begins with it."""
+    return token.split("_", 2)[2]
 
 
 @dataclass

@@ -7,7 +7,17 @@ from unittest.mock import patch
 import pytest
 
 from edgeml.fleet.serve import RedactingFilter
-from tests.monitor_tools import PASSWORD, QUIET, FakeDevice, cheap_hashes, enrolment_token, people, served, window
+from tests.monitor_tools import (
+    PASSWORD,
+    QUIET,
+    FakeDevice,
+    cheap_hashes,
+    enrolment_token,
+    people,
+    secret_of,
+    served,
+    window,
+)
 
 LIMITLESS = dataclasses.replace(QUIET, login_address_rate=0, login_name_rate=0, failure_rate=0)
 WRONG = "hunter2-hunter2-hunter2"
@@ -69,7 +79,7 @@ def everything(tmp_path, caplog):
 
 def halves(secrets):
     """Tokens by their secret half: the id is public."""
-    return [secret.split("_", 2)[2] if secret.startswith("em_") else secret for secret in secrets]
+    return [secret_of(secret) if secret.startswith("em_") else secret for secret in secrets]
 
 
 def test_logs_hold_no_secret(everything):

@@ -6,7 +6,7 @@ import pytest
 
 from edgeml.errors import MonitorSettingsError
 from edgeml.fleet import auth
-from tests.monitor_tools import PASSWORD, cheap_hashes
+from tests.monitor_tools import PASSWORD, cheap_hashes, secret_of
 
 
 def test_token_is_kept_as_a_salted_hash():
@@ -77,7 +77,6 @@ def test_secrets_are_cut_out_of_text():
         token.text,
         f"GET /x?t={token.text}&u=1",
         token.text[:50],
-        token.text.replace("_", "%5F")[:0] + token.text,
     ):
-        assert token.text.split("_", 2)[2][:8] not in auth.without_secrets(text)
+        assert secret_of(token.text)[:8] not in auth.without_secrets(text)
     assert auth.without_secrets("item_1 and system_2") == "item_1 and system_2"

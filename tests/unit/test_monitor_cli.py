@@ -11,7 +11,7 @@ from edgeml.fleet import tables
 from edgeml.fleet.retention import DAY, Retention
 from edgeml.fleet.store import Store
 from tests.cli_tools import run
-from tests.monitor_tools import PASSWORD, FakeDevice, cheap_hashes, served, window
+from tests.monitor_tools import PASSWORD, FakeDevice, cheap_hashes, secret_of, served, window
 from tests.recording_tools import small
 
 
@@ -70,7 +70,7 @@ def test_text_for_people_shows_each_secret_once(monitor):
     token = monitor("token", "create", "dashboard", "--role", "viewer", as_json=False)
     assert token.startswith("access token: em_")
     assert "shown this once" in token
-    secret = token.split("_")[2][:43]
+    secret = secret_of(token)[:43]
     for listing in (
         ("token", "list"),
         ("enrol-token", "list"),
@@ -206,7 +206,7 @@ def test_every_change_stands_in_the_audit_log_and_no_secret(monitor):
     store.close()
     assert [line["action"] for line in lines] == ["init", "token create", "user create", "project create"]
     assert all(line["actor"].startswith("command line:") for line in lines)
-    for secret in (PASSWORD, token["token"].split("_", 2)[2], made["enrolment_token"].split("_", 2)[2]):
+    for secret in (PASSWORD, secret_of(token["token"]), secret_of(made["enrolment_token"])):
         assert secret not in str(lines)
 
 

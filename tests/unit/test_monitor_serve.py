@@ -23,7 +23,7 @@ from edgeml.fleet.store import Store
 from edgeml.fleet.tls import expiry_warning, reload, server_context
 from edgeml.telemetry import wire
 from tests.certificates import Authority
-from tests.monitor_tools import QUIET, FakeDevice, enrolment_token, people, served, window
+from tests.monitor_tools import QUIET, FakeDevice, enrolment_token, people, secret_of, served, window
 
 
 # --- what is wrong at the start
@@ -294,4 +294,4 @@ def test_log_at_debug_holds_no_token(tmp_path):
     assert end(process) == 0
     text = log.read_text()
     assert '"GET /v1/me" 200' in text
-    assert who.tokens["viewer"].split("_", 2)[2] not in text
+    assert secret_of(who.tokens["viewer"]) not in text
