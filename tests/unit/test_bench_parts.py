@@ -11,6 +11,7 @@ import pytest
 
 from edgeml.cli import bench_machine, timing
 from tests.cli_tools import ROOT
+from tests.waiting import PATIENCE
 
 
 def test_first_answer_of_a_real_process(work, monkeypatch, tmp_path):
@@ -130,5 +131,5 @@ def test_a_program_under_qemu_is_found_out():
     code = "from edgeml.cli import bench_machine; print(bench_machine.emulated())"
     command = ["qemu-x86_64", "-cpu", "max", os.path.realpath(sys.executable), "-c", code]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PATIENCE, check=False)
     assert done.stdout.startswith("qemu-x86_64"), done.stderr[-500:]
