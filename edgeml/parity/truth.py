@@ -8,12 +8,13 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
@@ -61,10 +65,20 @@ def quiet() -> Iterator[None]:
         # One thread: the order in which a forest's trees are added is then the order of estimators_, and the hundreds
         # of short calls here do not wait for other threads (measured on a busy machine: 76 s became 7 s).
         from joblib import parallel_config
-        from threadpoolctl import threadpool_limits
 
-        with parallel_config(backend="sequential"), threadpool_limits(limits=1):
+        with parallel_config(backend="sequential"), _thread_pools(len(sys.modules)).limit(limits=1):
             yield
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """Those of the libraries loaded, found anew when modules have been imported since, as libraries come with them.
+
+    Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def methods_of(pipeline: Any) -> tuple[str, ...]:
