@@ -205,5 +205,5 @@ def collector(receiver):
                     time.sleep(0.02)
             yield f"http://127.0.0.1:{http}"
         finally:
-            process.terminate()
+            process.kill()  # told to end, it would take five seconds; it has nothing left to pass on
             process.wait(PATIENCE)
