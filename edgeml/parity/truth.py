@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from edgeml.ir.program import Form
 from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
@@ -57,6 +54,17 @@ class Truth:
         return np.flatnonzero(~self.refused)
 
 
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> Any:
+    """The ThreadpoolController of the libraries loaded, found anew when modules have been imported since, as libraries come with them.
+
+    Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """scikit-learn's own warnings about our deliberately awkward rows are not the caller's business."""
@@ -68,17 +76,6 @@ def quiet() -> Iterator[None]:
 
         with parallel_config(backend="sequential"), _thread_pools(len(sys.modules)).limit(limits=1):
             yield
-
-
-@lru_cache(maxsize=1)
-def _thread_pools(modules: int) -> ThreadpoolController:
-    """Those of the libraries loaded, found anew when modules have been imported since, as libraries come with them.
-
-    Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def methods_of(pipeline: Any) -> tuple[str, ...]:
