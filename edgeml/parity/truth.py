@@ -56,9 +56,8 @@ class Truth:
 
 @lru_cache(maxsize=1)
 def _thread_pools(modules: int) -> Any:
-    """The ThreadpoolController of the libraries loaded, found anew when modules have been imported since, as libraries come with them.
-
-    Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
+    """The ThreadpoolController of the libraries loaded, found anew when modules were imported since: libraries come
+    with them. Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
     """
     from threadpoolctl import ThreadpoolController
 
