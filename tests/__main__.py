@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
 
     def run(name: str, files: list[str]) -> tuple[str, int, float]:
         began = time.monotonic()
+        with printing:
+            print(f"{name}: {len(files)} files", flush=True)
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [*pytest, *files], cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
