@@ -56,6 +56,10 @@ def float32_starts(pipeline: Any) -> list[str]:
     )
 
 
+# Cells of lists and dictionaries, such as a vocabulary of 100,000 terms, which are looked through for every question.
+_PLAIN = frozenset({bool, bytes, float, int, str, type(None), np.bool_, np.float64, np.int64, np.str_})
+
+
 def _inside(value: Any, seen: set[int]) -> Iterator[Any]:
     """The estimator and all that are among its parameters and fitted attributes."""
     if id(value) in seen or isinstance(value, type):
@@ -71,4 +75,5 @@ def _inside(value: Any, seen: set[int]) -> Iterator[Any]:
     else:
         return
     for part in parts:
-        yield from _inside(part, seen)
+        if type(part) not in _PLAIN:
+            yield from _inside(part, seen)

@@ -27,6 +27,7 @@ from edgeml.telemetry import wire
 from edgeml.telemetry.transport import ENROL_PATH, Reply
 
 TOKEN = "em_0123456789abcdef_secretsecretsecretsecret"
+HANGS = 60.0  # seconds after which an answer that nobody lets go comes all the same
 
 
 @dataclass
@@ -324,7 +325,7 @@ class Server:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         answer = self.monitor.handle(handler.path, headers, body)
         if answer.wait is not None:
-            answer.wait.wait(30)
+            answer.wait.wait(HANGS)
         if answer.drop:
             handler.close_connection = True
             return

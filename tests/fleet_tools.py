@@ -27,9 +27,10 @@ from edgeml.profile import build_profile
 from edgeml.schema import Column, Schema
 from edgeml.telemetry import wire
 from edgeml.telemetry.items import Item, Loss
+from tests.waiting import PATIENCE
 
 T0 = 1_750_000_000.0  # when the tests' devices enrolled; a multiple of a minute it is not
-WAIT = 60
+WAIT = PATIENCE
 
 
 @cache

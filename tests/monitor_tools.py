@@ -29,6 +29,7 @@ from edgeml.jsonutil import dumps
 from edgeml.telemetry import wire
 from edgeml.telemetry.items import Item, Loss
 from tests.fleet_tools import window
+from tests.waiting import PATIENCE
 
 __all__ = [
     "PASSWORD",
@@ -89,13 +90,13 @@ def served(url: str, settings: Settings = QUIET, **client: Any) -> Iterator[Serv
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        assert started.wait(30)
+        assert started.wait(PATIENCE)
         address = f"{'https' if context else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=address, trust_env=False, timeout=30, **client) as http:
+        with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE, **client) as http:
             yield Served(address, monitor, server, http)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)
         listener.close()
         store.close()
     assert not thread.is_alive()

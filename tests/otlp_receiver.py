@@ -26,6 +26,9 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AGGREGATION_TEMPORALITY_DELTA,
 )
 
+from tests.ports import free_port
+from tests.waiting import PATIENCE
+
 TEMPORALITY = {AGGREGATION_TEMPORALITY_DELTA: "delta", AGGREGATION_TEMPORALITY_CUMULATIVE: "cumulative"}
 
 
@@ -162,7 +165,7 @@ class Receiver:
         handler.end_headers()
         handler.wfile.write(content)
 
-    def wait(self, condition, timeout=20):
+    def wait(self, condition, timeout=PATIENCE):
         """Until ``condition()`` holds, asked after every request."""
         with self.changed:
             assert self.changed.wait_for(condition, timeout), (len(self.requests), len(self.points), self.problems)
@@ -175,12 +178,6 @@ class Receiver:
         """The sum of a metric's values over all points with these attributes, dots written as two underscores."""
         wanted = {(key.replace("__", "."), value) for key, value in attributes.items()}
         return sum(p[-1] for (_, n, found, _), p in self.points.items() if n == name and wanted <= set(found))
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -196,7 +193,7 @@ def collector(receiver):
         ]  # fmt: skip
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", http), timeout=1).close()
@@ -208,5 +205,5 @@ def collector(receiver):
                     time.sleep(0.02)
             yield f"http://127.0.0.1:{http}"
         finally:
-            process.terminate()
-            process.wait(20)
+            process.kill()  # told to end, it would take five seconds; it has nothing left to pass on
+            process.wait(PATIENCE)

@@ -20,6 +20,8 @@ from types import TracebackType
 
 import psycopg
 
+from tests.waiting import PATIENCE
+
 _PR_SET_PDEATHSIG = 1
 _NUMBERS = itertools.count()
 
@@ -92,7 +94,7 @@ class Server:
             )  # fmt: skip
         finally:
             log.close()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 psycopg.connect(host=str(self.folder), user="postgres", dbname="postgres", connect_timeout=5).close()
@@ -126,7 +128,7 @@ class Server:
         if process is not None:
             process.send_signal(how)
             try:
-                process.wait(30)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

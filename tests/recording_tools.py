@@ -13,6 +13,7 @@ from edgeml.profile import build_profile
 from edgeml.schema import Column, Schema
 from edgeml.telemetry import outlet
 from tests import small_bundle
+from tests.waiting import PATIENCE
 
 SCHEMA = Schema(
     "columns",
@@ -80,7 +81,7 @@ class MemorySpool:
 
     def append(self, items, losses=()):
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(PATIENCE)
         if self.failing is not None:
             raise self.failing
         with self.appended:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _manifest(pipeline: Any, converted: Converted, lowered: Lowered, options: Op
         "missing": dict(lowered.missing),
         "quantize": options.quantize,
         "target": options.device.name,
-        "versions": _versions(),
+        "versions": dict(_installed()),
     }
 
 
@@ -107,7 +108,9 @@ def _describe(pipeline: Any) -> str:
     return f"{type(pipeline).__name__}({', '.join(type(s).__name__ for _, s in steps if not isinstance(s, str))})"
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _installed() -> dict[str, str]:
+    """Versions by package: what pip wrote beside each is read and parsed once, not for every bundle."""
     found = {"python": platform.python_version()}
     for package in _VERSIONS:
         try:

@@ -8,11 +8,12 @@ ones. The compiler uses the result as the reference of parity and as golden rows
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ class Truth:
         return np.flatnonzero(~self.refused)
 
 
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> Any:
+    """The ThreadpoolController of the libraries loaded, found anew when modules were imported since: libraries come
+    with them. Looking takes 3 ms, and ``quiet`` is entered a dozen times for each compilation.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """scikit-learn's own warnings about our deliberately awkward rows are not the caller's business."""
@@ -61,9 +72,8 @@ def quiet() -> Iterator[None]:
         # One thread: the order in which a forest's trees are added is then the order of estimators_, and the hundreds
         # of short calls here do not wait for other threads (measured on a busy machine: 76 s became 7 s).
         from joblib import parallel_config
-        from threadpoolctl import threadpool_limits
 
-        with parallel_config(backend="sequential"), threadpool_limits(limits=1):
+        with parallel_config(backend="sequential"), _thread_pools(len(sys.modules)).limit(limits=1):
             yield
 
 

@@ -11,6 +11,7 @@ import pytest
 from edgeml.fleet.settings import MAX_BODY_BYTES, MAX_MODEL_BYTES
 from edgeml.telemetry import wire
 from tests.monitor_tools import QUIET, FakeDevice, enrolment_token, people, served, window
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,10 @@ def test_body_over_the_limit_is_refused(server, streamed):
 def test_client_that_asks_first_is_not_asked_for_too_much(server):
     made, _, _ = server
     head = "POST /v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
-    with socket.create_connection(made.address, timeout=30) as client:
+    with socket.create_connection(made.address, timeout=PATIENCE) as client:
         client.sendall(f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())
         assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
-    with socket.create_connection(made.address, timeout=30) as client:
+    with socket.create_connection(made.address, timeout=PATIENCE) as client:
         client.sendall(f"{head}Content-Length: 2\r\n\r\n".encode())
         assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
         client.sendall(b"{}")
@@ -62,7 +63,7 @@ def test_client_that_asks_first_is_not_asked_for_too_much(server):
 
 def test_endless_body_is_cut(server):
     made, _, _ = server
-    with socket.create_connection(made.address, timeout=30) as client:
+    with socket.create_connection(made.address, timeout=PATIENCE) as client:
         client.sendall(b"POST /v1/login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         piece, sent = b"4000\r\n" + b" " * 0x4000 + b"\r\n", 0
         try:

@@ -11,7 +11,9 @@ from edgeml.bundle import Bundle, open_bundle
 from edgeml.errors import BundleError
 from tests.attacks.forge import archive, contents, manifest, ordered, to_json
 
-COMMON = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COMMON = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
 
 GOOD_SIGNATURE = to_json({"algorithm": "ed25519", "key_id": "0" * 16, "signature": "A" * 86 + "=="})

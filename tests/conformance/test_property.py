@@ -89,7 +89,9 @@ def frame_of(cells, like):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(cells=rows)
 def test_any_row(name, models, cells):
     pipeline, sample, engines = models[name]

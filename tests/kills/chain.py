@@ -30,6 +30,8 @@ from edgeml.fleet import rollup, tables
 from edgeml.fleet.store import Store
 from edgeml.telemetry.window import LATENCY_BINS
 from tests.kills.network import Network
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 _EDGEML = [sys.executable, "-m", "edgeml.cli"]
@@ -45,15 +47,6 @@ def edgeml(*arguments: str, **variables: str) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def free_port() -> int:
-    """A port nobody listens on: a killed monitor must come back where its devices look for it."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class Chain:
     """``in_process``: the device sends by itself; else ``edgeml agent run`` does, beside it."""
@@ -63,7 +56,7 @@ class Chain:
     database: str
     seed: int
     in_process: bool = False
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=free_port)  # a killed monitor must come back where its devices look for it
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     network: Network = field(init=False)
@@ -127,7 +120,7 @@ class Chain:
     def kill(self, part: str) -> None:
         process = self.running.pop(part)
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(PATIENCE)
 
     def stop(self) -> None:
         for part in list(self.running):
@@ -138,10 +131,10 @@ class Chain:
         """Until the monitor answers. Raises RuntimeError with its log when it ends instead."""
         import httpx
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=PATIENCE).status_code == 200:
                     return
             except httpx.TransportError:
                 pass  # not listening yet
@@ -176,7 +169,7 @@ class Chain:
             self.wait_ready()
             return
         sign = self.ledger if part == "device" else Path(self.spool) / "agent.json"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not sign.exists() or sign.stat().st_mtime_ns <= self._started[part]:
             if self.running[part].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{part} does not work: {self._log(part)}")
@@ -188,7 +181,7 @@ class Chain:
         if "agent" in self.running:
             self.kill("agent")
         self.wait_ready()
-        for _ in range(5):
+        for _ in range(50):  # each gets a part of it through
             with contextlib.suppress(RuntimeError):  # answers are lost still
                 edgeml("agent", "flush", "--spool", self.spool, "--json")
                 return
@@ -272,7 +265,7 @@ def _histograms(parts: list[Any], slots: list[int]) -> dict[str, int]:
 
 def end_with_test(chain: Chain) -> threading.Timer:
     """Kills everything should the test hang, so that no process outlives it."""
-    timer = threading.Timer(900, chain.stop)
+    timer = threading.Timer(3600, chain.stop)
     timer.daemon = True
     timer.start()
     return timer

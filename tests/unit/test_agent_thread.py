@@ -18,9 +18,8 @@ from edgeml.telemetry.agent_thread import AgentThread
 from edgeml.telemetry.spool import Spool
 from tests.agent_tools import KEY, STREAM, item
 from tests.cli_tools import ROOT
-from tests.fake_monitor import TOKEN, Answer, always
-
-WAIT = 30.0  # how long a test waits for what should take no time
+from tests.fake_monitor import HANGS, TOKEN, Answer, always
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -42,14 +41,7 @@ def start(spool, server):
 
     yield make
     for thread in made:
-        assert thread.stop(WAIT)
-
-
-def until(condition, seconds=WAIT):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.005)
+        assert thread.stop(PATIENCE)
 
 
 def test_what_is_recorded_is_sent(spool, monitor, start):
@@ -58,7 +50,7 @@ def test_what_is_recorded_is_sent(spool, monitor, start):
         spool.append([item(n)])
         thread.wake()
         until(lambda n=n: monitor.sequences(STREAM) == list(range(n + 1)))
-    assert thread.stop(WAIT)
+    assert thread.stop(PATIENCE)
     assert StatusFile(spool.folder).read().state == "stopped"
     assert StatusFile(spool.folder).read().items == 5
     assert not thread.alive
@@ -66,7 +58,7 @@ def test_what_is_recorded_is_sent(spool, monitor, start):
 
 def test_flush_sends_all_and_says_so(spool, monitor, start):
     spool.append([item(n) for n in range(20)])
-    assert start(batch_bytes=400).flush(WAIT)
+    assert start(batch_bytes=400).flush(PATIENCE)
     assert monitor.sequences(STREAM) == list(range(20))
 
 
@@ -74,10 +66,10 @@ def test_flush_cuts_waits_short_and_says_when_it_failed(spool, monitor, start):
     spool.append([item(0)])
     monitor.constant = always(Answer(500, b"down"))
     thread = start()
-    assert thread.flush(WAIT) is False
+    assert thread.flush(PATIENCE) is False
     assert thread.status.failures >= 3
     monitor.constant = None
-    assert thread.flush(WAIT) is True
+    assert thread.flush(PATIENCE) is True
     assert monitor.sequences(STREAM) == [0]
 
 
@@ -91,13 +83,13 @@ def test_stop_does_not_wait_for_a_server_that_hangs(spool, monitor, start):
 
     monitor.faults = [None, hold]
     thread = start()
-    assert arrived.wait(WAIT)
+    assert arrived.wait(PATIENCE)
     began = time.monotonic()
-    assert thread.stop(3.0)
-    assert time.monotonic() - began < 10
+    assert thread.stop(9.0)
+    assert time.monotonic() - began < HANGS / 2
     silent.set()
     assert spool.stats().items == 1
-    assert start().flush(WAIT)
+    assert start().flush(PATIENCE)
     assert monitor.sequences(STREAM) == [0]
 
 
@@ -107,11 +99,11 @@ def test_of_two_agents_one_sends_and_the_other_takes_over(spool, monitor, start)
     second = start()
     until(lambda: second.status.state == "standby")
     spool.append([item(0)])
-    assert second.flush(WAIT)  # the other one sends
+    assert second.flush(PATIENCE)  # the other one sends
     assert second.status.state == "standby"
-    assert first.stop(WAIT)
+    assert first.stop(PATIENCE)
     spool.append([item(1)])
-    assert second.flush(WAIT)
+    assert second.flush(PATIENCE)
     until(lambda: second.status.state != "standby")
     assert monitor.sequences(STREAM) == [0, 1]
     assert monitor.events == []
@@ -131,7 +123,7 @@ def test_the_other_takes_over_after_sigkill(spool, monitor, server, start, forke
             spool.append([item(0)])
             until(lambda: monitor.sequences(STREAM) == [0])
             process.send_signal(signal.SIGKILL)
-            process.wait(WAIT)
+            process.wait(PATIENCE)
             spool.append([item(1)])
             until(lambda: monitor.sequences(STREAM) == [0, 1])
             assert holder(spool.folder) == os.getpid()
@@ -145,7 +137,7 @@ def test_the_other_takes_over_after_sigkill(spool, monitor, server, start, forke
 def test_a_child_made_by_fork_sends_nothing_until_it_is_started(spool, monitor, start):
     thread = start()
     spool.append([item(0)])
-    assert thread.flush(WAIT)
+    assert thread.flush(PATIENCE)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -154,7 +146,7 @@ def test_a_child_made_by_fork_sends_nothing_until_it_is_started(spool, monitor, 
             said.append(thread._transport is thread._agent is None)  # the connection is the parent's
             thread.start()
             until(lambda: thread.status.state == "standby")
-            said.append(thread.stop(WAIT))
+            said.append(thread.stop(PATIENCE))
             os.write(writing, repr(said).encode())
         finally:
             os._exit(0)
@@ -165,13 +157,13 @@ def test_a_child_made_by_fork_sends_nothing_until_it_is_started(spool, monitor, 
     assert thread.alive
     assert thread._lock.held
     spool.append([item(1)])
-    assert thread.flush(WAIT)
+    assert thread.flush(PATIENCE)
     assert monitor.sequences(STREAM) == [0, 1]
 
 
 def test_a_child_takes_over_from_a_parent_that_stops(spool, monitor, start):
     thread = start()
-    assert thread.flush(WAIT)
+    assert thread.flush(PATIENCE)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -180,13 +172,13 @@ def test_a_child_takes_over_from_a_parent_that_stops(spool, monitor, start):
             until(lambda: thread.status.state == "standby")
             os.write(writing, b"standing by")
             until(lambda: thread._lock.held)
-            os.write(writing, b", sending" if thread.flush(WAIT) else b", failing")
+            os.write(writing, b", sending" if thread.flush(PATIENCE) else b", failing")
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb", 0) as pipe:
         assert pipe.read(11) == b"standing by"
-        assert thread.stop(WAIT)
+        assert thread.stop(PATIENCE)
         spool.append([item(7)])
         assert pipe.read() == b", sending"
     os.waitpid(child, 0)
@@ -205,7 +197,7 @@ def test_trouble_is_said_and_never_raised(spool, start, caplog):
     assert thread.flush(0.2) is True  # nothing waits
     (spool.folder / "identity" / "device.key").unlink()
     spool.append([item(0)])
-    assert thread.flush(WAIT)
+    assert thread.flush(PATIENCE)
 
 
 def test_settings_that_are_no_good_are_said_at_once(spool):
@@ -222,16 +214,17 @@ def test_settings_that_are_no_good_are_said_at_once(spool):
 
 def test_nothing_secret_is_logged(spool, monitor, server, start, caplog):
     """At DEBUG, of all libraries, through enrolment, batches and failures."""
-    spool.append([item(0, {"secret_feature": "rain"})])
+    spool.append([item(0, {"secret_feature": "rain all day long"})])
     monitor.faults = [always(Answer(500, b"x")), None, always(Answer(500, b"x"))]
     with caplog.at_level(logging.DEBUG):
         thread = start()
-        assert thread.flush(WAIT) or thread.flush(WAIT)
-        thread.stop(WAIT)
+        assert thread.flush(PATIENCE) or thread.flush(PATIENCE)
+        thread.stop(PATIENCE)
     text = "\n".join(f"{r.name} {r.getMessage()} {r.__dict__}" for r in caplog.records)
     assert "httpcore" in text
     key = (spool.folder / "identity" / "device.key").read_text().splitlines()[1]
-    for secret in (TOKEN, TOKEN[-20:], key, "rain", "secret_feature", KEY.decode()):
+    # None is so short that it could stand by chance in the signatures and keys that are logged.
+    for secret in (TOKEN, TOKEN[-20:], key, "rain all day long", "secret_feature", KEY.decode()):
         assert secret not in text
     assert TOKEN not in repr(AgentSettings(server=server.url, token=TOKEN))
     assert all(TOKEN.encode() not in file.read_bytes() for file in spool.folder.rglob("*") if file.is_file())

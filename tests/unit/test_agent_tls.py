@@ -12,7 +12,8 @@ from edgeml.telemetry.tls import Certificates
 from edgeml.telemetry.transport import HttpTransport
 from tests.agent_tools import STREAM, Bench
 from tests.certificates import Authority, server_context
-from tests.fake_monitor import Answer, Monitor, always, serve
+from tests.fake_monitor import HANGS, Answer, Monitor, always, serve
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +144,11 @@ def test_files_that_cannot_be_used_are_said_at_once(authority, tmp_path, which, 
 
 def test_plain_http_on_a_tls_port_and_the_reverse(authority, monitor):
     with serve(monitor, server_context(authority.issue("good.pem"))) as server:
-        transport = HttpTransport(ServerAddress.parse(f"http://127.0.0.1:{server.port}"), read_seconds=5.0)
+        transport = HttpTransport(ServerAddress.parse(f"http://127.0.0.1:{server.port}"), read_seconds=PATIENCE)
         assert transport.post_batch(b"h", "b 1.000 2.000", b"s", b"x").status == 0
         transport.close()
     with serve(monitor) as server:
-        transport = HttpTransport(ServerAddress.parse(f"https://127.0.0.1:{server.port}"), read_seconds=5.0)
+        transport = HttpTransport(ServerAddress.parse(f"https://127.0.0.1:{server.port}"), read_seconds=PATIENCE)
         reply = transport.post_batch(b"h", "b 1.000 2.000", b"s", b"x")
         assert (reply.status, reply.reached) == (0, False)
         assert "no TLS" in reply.problem
@@ -171,9 +172,9 @@ def test_a_tls_request_under_way_can_be_ended(authority):
             target=lambda: replies.append(transport.post_batch(b"h", "b 1.000 2.000", b"s", b"x"))
         )
         thread.start()
-        assert arrived.wait(10)
+        assert arrived.wait(PATIENCE)
         transport.abort()
-        thread.join(10)
+        thread.join(HANGS / 2)
         silent.set()
         assert not thread.is_alive()
         assert replies[0].problem == "the request was ended by this side"

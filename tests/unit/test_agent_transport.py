@@ -3,7 +3,6 @@
 import socket
 import sys
 import threading
-import time
 
 import pytest
 
@@ -12,7 +11,8 @@ from edgeml.telemetry import transport as module
 from edgeml.telemetry import wire
 from edgeml.telemetry.server_address import ServerAddress, is_loopback
 from edgeml.telemetry.transport import MAX_REPLY_BYTES, HttpTransport
-from tests.fake_monitor import Answer, Monitor, always, error, serve, taken_but
+from tests.fake_monitor import HANGS, Answer, Monitor, always, error, serve, taken_but
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_flood_is_cut_off(monitor, transport):
         other = HttpTransport(ServerAddress.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
         reply = ask(other)
         other.close()
-        thread.join(30)
+        thread.join(PATIENCE)
     assert "more than" in reply.problem
     assert sum(sent) < 100 * 2**20
 
@@ -120,13 +120,11 @@ def test_a_flood_is_cut_off(monitor, transport):
 @pytest.mark.parametrize("where", ["drip_headers", "drip"])
 def test_a_drip_ends_at_the_deadline(monitor, server, where):
     """A byte now and then never lets a read time out: the whole request has its own limit."""
-    monitor.constant = always(Answer(200, {"results": []}, **{where: 0.05 if where == "drip" else True}, **(
-        {"drip": 0.05} if where == "drip_headers" else {})))  # fmt: skip
-    slow = HttpTransport(ServerAddress.parse(server.url), read_seconds=5.0, total_seconds=0.4)
-    began = time.monotonic()
+    monitor.constant = always(Answer(200, {"results": []}, **{where: 0.25 if where == "drip" else True}, **(
+        {"drip": 0.25} if where == "drip_headers" else {})))  # fmt: skip
+    slow = HttpTransport(ServerAddress.parse(server.url), read_seconds=PATIENCE, total_seconds=1.0)
     reply = ask(slow)
     slow.close()
-    assert time.monotonic() - began < 5
     assert (reply.status, reply.reached) == (0, True)
     assert "did not finish" in reply.problem
 
@@ -154,9 +152,9 @@ def test_a_request_under_way_can_be_ended(monitor, server):
     replies = []
     thread = threading.Thread(target=lambda: replies.append(ask(slow)))
     thread.start()
-    assert arrived.wait(10)
+    assert arrived.wait(PATIENCE)
     slow.abort()
-    thread.join(10)
+    thread.join(HANGS / 2)
     assert not thread.is_alive()
     silent.set()
     assert replies[0].problem == "the request was ended by this side"

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from edgeml.targets.base import TARGETS
 from tests import small_bundle
 from tests.bench_tools import QUICK, by_name, measured
 from tests.cli_tools import ROOT, answers, run
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -327,18 +327,15 @@ def test_an_interrupt_of_a_real_process_ends_its_children(work, tmp_path):
         cwd=ROOT,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
-    while not (child := children.read_text().split()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(children.read_text)
+    child = children.read_text().split()
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(PATIENCE) == 130
     assert "interrupted" in process.stderr.read()
     process.stderr.close()
     assert child
     # One that was just being started is not known yet, and ends because nobody talks to it.
-    while any(os.path.exists(f"/proc/{number}") for number in child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(os.path.exists(f"/proc/{number}") for number in child)
+    until(lambda: not any(os.path.exists(f"/proc/{number}") for number in child))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from edgeml.telemetry.spool import Spool
 from tests.agent_tools import STREAM, item
 from tests.cli_tools import ROOT, run
 from tests.fake_monitor import TOKEN, Answer, always, error
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -251,7 +252,7 @@ def test_the_service_under_systemd(enrolled, monitor, tmp_path, number):
                     assert line, f"it ended before it was told to: {log}"
                     log += line
                 process.send_signal(number)
-                assert process.wait(30) == 0
+                assert process.wait(PATIENCE) == 0
                 log += process.stderr.read()
             finally:
                 process.kill()

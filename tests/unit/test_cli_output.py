@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import click
 import numpy as np
@@ -19,6 +18,7 @@ from edgeml.cli.app import cli
 from edgeml.errors import InputError, UnknownEngineError
 from edgeml.targets.base import TARGETS
 from tests.cli_tools import ROOT, run
+from tests.waiting import PATIENCE, until
 
 
 def test_unexpected_exceptions_are_ours(monkeypatch, work):
@@ -189,7 +189,7 @@ def test_exit_codes_and_interrupts_of_a_real_process(work, tmp_path):
     )
     assert reader.stdout.readline() == b"predict\n"
     reader.stdout.close()  # as head does
-    assert reader.wait(20) == 0
+    assert reader.wait(PATIENCE) == 0
     assert reader.stderr.read() == b""
     reader.stderr.close()
     long.unlink()
@@ -200,10 +200,9 @@ def test_exit_codes_and_interrupts_of_a_real_process(work, tmp_path):
     with pipe.open("w") as file:  # opens once the command reads
         file.write("age,visits,town\n1,2,Bern\n")
         file.flush()
-        time.sleep(0.2)
-        assert [p.suffix for p in tmp_path.iterdir() if p != pipe] == [".tmp"]
+        until(lambda: [p.suffix for p in tmp_path.iterdir() if p != pipe] == [".tmp"])
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE) == 130
     assert process.stderr.read().strip() == "error: interrupted\n  no file was changed"
     process.stderr.close()
     assert list(tmp_path.iterdir()) == [pipe]

@@ -5,11 +5,19 @@ import time
 
 import pytest
 
+from edgeml.cli import overlap
 from edgeml.cli.overlap import Ahead, Behind
+from tests.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Threads that end are waited for, however slow the machine is."""
+    monkeypatch.setattr(overlap, "_PATIENCE_SECONDS", PATIENCE)
 
 
 def alive():
-    return [t.name for t in threading.enumerate() if t.name.startswith("edgeml-")]
+    return [t for t in threading.enumerate() if t.name in ("edgeml-ahead", "edgeml-behind")]
 
 
 def test_items_come_in_order_and_never_too_many():
@@ -60,13 +68,11 @@ def test_who_stops_early_closes_the_source():
 
     with pytest.raises(KeyError):
         stop()
-    assert closed.wait(5)
+    assert closed.is_set()
     assert not alive()
 
 
 def test_a_source_that_hangs_is_given_up(monkeypatch):
-    from edgeml.cli import overlap
-
     monkeypatch.setattr(overlap, "_PATIENCE_SECONDS", 0.05)
     go = threading.Event()
 
@@ -76,8 +82,10 @@ def test_a_source_that_hangs_is_given_up(monkeypatch):
 
     with Ahead(items(), 2) as ahead:
         assert next(ahead) == 0
-    assert alive()
+    (hanging,) = alive()
     go.set()
+    hanging.join(PATIENCE)
+    assert not alive()
 
 
 def test_all_is_used_before_the_end():
@@ -115,20 +123,22 @@ def test_an_error_of_use_stops_who_puts():
 
 
 @pytest.mark.parametrize(("error", "expected"), [(KeyError, [[0, 1, 2, 3]]), (KeyboardInterrupt, [[], [0]])])
-def test_what_waits_when_the_loop_fails(error, expected):
+def test_what_waits_when_the_loop_fails(error, expected, monkeypatch):
     """What was made before an error is used; who interrupts waits for no more than what was begun."""
     used = []
     gate = threading.Event()
 
     def use(item):
-        gate.wait(5)
+        gate.wait(PATIENCE)
         used.append(item)
 
     def put():
         with Behind(use, 5) as behind:
             for i in range(4):
                 behind.put(i)
-            threading.Timer(0.05, gate.set).start()
+            # Once the loop has failed, not before.
+            close = behind._queue.close
+            monkeypatch.setattr(behind._queue, "close", lambda *given, **more: (close(*given, **more), gate.set()))
             raise error
 
     with pytest.raises(error):

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from edgeml.cli import batches, predict, results
 from edgeml.errors import ColumnTypeError
 from tests.cli_tools import frame, run
+from tests.waiting import PATIENCE, until
 
 ROWS = 30_000
 
@@ -268,10 +269,9 @@ def test_signals_in_the_middle(work, tmp_path, number, code):
     process = subprocess.Popen(command(work, "-", "-o", out), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(b"age,visits,town\n" + b"1,2,Bern\n" * 300_000)
     process.stdin.flush()
-    time.sleep(0.3)
-    assert len(list(tmp_path.iterdir())) == 1
+    until(lambda: len(list(tmp_path.iterdir())) == 1)
     process.send_signal(number)
-    assert process.wait(20) == code
+    assert process.wait(PATIENCE) == code
     assert b"Fatal" not in process.stderr.read()
     assert list(tmp_path.iterdir()) == []
     for stream in (process.stdin, process.stderr):
@@ -280,9 +280,9 @@ def test_signals_in_the_middle(work, tmp_path, number, code):
     path.write_bytes(b"age,visits,town\n" + b"1,2,Bern\n" * 300_000)
     process = subprocess.Popen(command(work, path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.read(8) == b"predict\n"
-    time.sleep(0.3)
+    time.sleep(0.3)  # by now the pipe is full, most likely; the code is the same when it is not
     process.send_signal(number)
-    assert process.wait(20) == code
+    assert process.wait(PATIENCE) == code
     assert b"Fatal" not in process.stderr.read()
     for stream in (process.stdout, process.stderr):
         stream.close()

@@ -17,6 +17,7 @@ from edgeml.fleet.retention import Retention, run_retention
 from edgeml.fleet.store import Store
 from edgeml.telemetry.items import Loss
 from tests.fleet_tools import T0, fleet, outcomes, profile, window
+from tests.waiting import PATIENCE
 
 P = profile()
 KNOWN = {P["sha256"]: P}
@@ -110,7 +111,7 @@ def test_it_is_of_one_moment_while_batches_come(database, tmp_path):
                 backup(db.store, path)
         finally:
             done.set()
-            thread.join(60)
+            thread.join(PATIENCE)
     for path in paths:
         url = f"sqlite:///{path}.db"
         restore(url, path)

@@ -10,6 +10,7 @@ from edgeml.fleet import registry, tables
 from edgeml.fleet.enrol import create_enrolment_token, enrol_device, find_device, set_device_state
 from tests.fleet_tools import T0, fleet, outcomes, profile, window
 from tests.monitor_tools import secret_of
+from tests.waiting import PATIENCE
 
 P, OTHER = profile(), profile(seed=1)
 OURS, THEIRS = "1" * 32, "2" * 32
@@ -101,7 +102,7 @@ def test_many_at_once_use_a_token_as_often_as_it_may_be(db):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     made = {key: answer.device for key, answer in found if answer.status == 201}
     assert len(made) == len(db.rows(tables.devices)) == 3
     assert {answer.device for key, answer in found if answer.status == 200} <= set(made.values())

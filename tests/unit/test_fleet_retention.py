@@ -11,6 +11,7 @@ from edgeml.fleet.retention import DAY, Retention, RetentionThread, run_retentio
 from edgeml.telemetry.items import Item, Loss
 from edgeml.telemetry.wire import Sent
 from tests.fleet_tools import T0, fleet, outcomes, profile, window
+from tests.waiting import PATIENCE
 
 P = profile()
 KNOWN = {P["sha256"]: P}
@@ -138,7 +139,7 @@ def test_several_servers_fold_at_once_while_batches_come(database, monkeypatch):
 
         def retain(store):
             try:
-                while not done.is_set():
+                while not done.wait(0.001):  # SQLite lets no writer in by turns: without a pause one may wait for ever
                     run_retention(store, Retention(windows=0.0), NOW)
             except Exception as error:  # of another thread: the test raises or asserts it
                 failed.append(error)
@@ -157,7 +158,7 @@ def test_several_servers_fold_at_once_while_batches_come(database, monkeypatch):
         finally:
             done.set()
             for thread in threads:
-                thread.join(60)
+                thread.join(PATIENCE)
         assert failed == []
         run_retention(db.store, Retention(windows=0.0), NOW)
         assert db.total().windows == 90
@@ -187,7 +188,7 @@ def test_a_device_that_ingest_holds_is_waited_for(postgres):
                     while thread.is_alive() and not other.execute(waits).scalar():
                         thread.join(0.01)
                 assert done == []
-            thread.join(60)
+            thread.join(PATIENCE)
             assert done == [1]
     postgres.drop_database(url)
 
@@ -206,7 +207,7 @@ def test_the_thread_runs_it_and_outlives_errors(db, monkeypatch):
     monkeypatch.setattr("edgeml.fleet.retention.run_retention", run)
     thread = RetentionThread(db.store, Retention(), every=0.001)
     thread.start()
-    assert ran.wait(30)
+    assert ran.wait(PATIENCE)
     thread.stop()
     assert thread.last_error == ""
     assert thread.runs >= 2

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from edgeml.errors import MonitorDatabaseError, MonitorSettingsError
 from edgeml.fleet import migrate, tables
 from edgeml.fleet.store import Store, make_engine
+from tests.waiting import PATIENCE
 
 
 def test_the_migrations_lead_to_exactly_the_tables(database):
@@ -45,7 +46,7 @@ def test_servers_that_start_at_once_migrate_once(database):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert failed == []
     store = Store.open(database, migrate=False)
     store.close()
@@ -140,7 +141,7 @@ def test_sqlite_writers_wait_for_each_other_before_they_read(tmp_path):
 
     def count():
         try:
-            together.wait(30)
+            together.wait(PATIENCE)
             for _ in range(50):
                 with store.write() as connection:
                     found = connection.execute(select(tables.projects.c.created)).scalar_one()
@@ -152,7 +153,7 @@ def test_sqlite_writers_wait_for_each_other_before_they_read(tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert failed == []
     with store.read() as connection:
         assert connection.execute(select(tables.projects.c.created)).scalar_one() == 100

@@ -307,7 +307,10 @@ def test_wide_and_long_tables_are_read_without_a_loop_over_cells():
         (long, one("string")),
         (long.astype("category"), one("string")),
     ):
-        started = time.perf_counter()
-        read_rows(rows, schema)
-        spent.append(time.perf_counter() - started)
+        tries = []
+        for _ in range(3):
+            started = time.thread_time()
+            read_rows(rows, schema)
+            tries.append(time.thread_time() - started)
+        spent.append(min(tries))
     assert max(spent) < 1.5, spent

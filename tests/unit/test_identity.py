@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from edgeml.errors import AgentError, IdentityError
 from edgeml.telemetry import identity as module
 from edgeml.telemetry.identity import Enrolment, Identity
+from tests.waiting import PATIENCE
 
 ENROLMENT = Enrolment("a" * 32, "b" * 32, "https://monitor.example.com")
 
@@ -184,9 +185,9 @@ def test_processes_that_start_together_get_one_key(tmp_path):
     processes = [context.Process(target=_load, args=(tmp_path / "identity", barrier, answers)) for _ in range(6)]
     for process in processes:
         process.start()
-    found = {answers.get(timeout=60) for _ in processes}
+    found = {answers.get(timeout=PATIENCE) for _ in processes}
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
     assert len(found) == 1
     assert os.listdir(tmp_path / "identity") == ["device.key"]
 

@@ -12,6 +12,7 @@ from edgeml.fleet import tables
 from edgeml.fleet.retention import Retention, run_retention
 from edgeml.telemetry.items import Loss
 from tests.fleet_tools import T0, Fleet, fleet, outcomes, profile, window
+from tests.waiting import PATIENCE
 
 P = profile()
 KNOWN = {P["sha256"]: P}
@@ -64,7 +65,7 @@ def test_two_servers_take_the_same_and_different_batches_at_once(database):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join(PATIENCE)
         models = [row["id"] for row in one.rows(tables.models)]
         assert len(models) == 3
         for level in ("minute", "hour", "day"):
@@ -93,7 +94,9 @@ def everlasting(tmp_path_factory):
     made.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(deliveries)
 def test_any_deliveries_count_every_item_once(everlasting, steps):
     db = everlasting

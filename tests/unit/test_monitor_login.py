@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from edgeml.fleet import auth, tables
 from tests.monitor_tools import PASSWORD, QUIET, cheap_hashes, people, served
+from tests.waiting import PATIENCE
 
 GENEROUS = dataclasses.replace(QUIET, login_address_rate=0, login_name_rate=0, failure_rate=0)
 
@@ -196,7 +197,7 @@ def test_a_flood_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
 
     def slow(*_):
         running.release()
-        go.wait(30)
+        go.wait(PATIENCE)
         return False
 
     with (
@@ -205,8 +206,8 @@ def test_a_flood_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
         ThreadPoolExecutor(60) as pool,
     ):
         answers = [pool.submit(log_in, made, "x") for _ in range(60)]
-        assert running.acquire(timeout=30)
-        assert running.acquire(timeout=30)
+        assert running.acquire(timeout=PATIENCE)
+        assert running.acquire(timeout=PATIENCE)
         assert made.http.get("/healthz").status_code == 200  # others are served meanwhile
         assert not running.acquire(blocking=False)  # never more than two at once
         go.set()

@@ -24,6 +24,7 @@ from edgeml.fleet.tls import expiry_warning, reload, server_context
 from edgeml.telemetry import wire
 from tests.certificates import Authority
 from tests.monitor_tools import QUIET, FakeDevice, enrolment_token, people, secret_of, served, window
+from tests.waiting import PATIENCE
 
 
 # --- what is wrong at the start
@@ -192,7 +193,7 @@ def start(tmp_path, *options):
     line = process.stdout.readline()
     if not line:
         process.stdout.close()
-        process.wait(60)
+        process.wait(PATIENCE)
         return process, None, log
     return process, json.loads(line)["url"], log
 
@@ -200,7 +201,7 @@ def start(tmp_path, *options):
 def end(process, number=signal.SIGTERM):
     process.send_signal(number)
     try:
-        return process.wait(60)
+        return process.wait(PATIENCE)
     finally:
         process.kill()
         process.stdout.close()
@@ -213,7 +214,7 @@ def test_a_signal_ends_it_in_order(tmp_path, number):
     who = people(store)
     token = enrolment_token(store, who.project)
     process, url, log = start(tmp_path)
-    with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+    with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as http:
         device = FakeDevice(http)
         device.enrol(token)
         answers, stop = [], threading.Event()
@@ -227,12 +228,12 @@ def test_a_signal_ends_it_in_order(tmp_path, number):
 
         sender = threading.Thread(target=send)
         sender.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while len(answers) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
         code = end(process, number)
         stop.set()
-        sender.join(60)
+        sender.join(PATIENCE)
     assert code == 0, log.read_text()
     acknowledged = sum(2 for answer in answers if answer.status_code == 200)
     with store.read() as connection:
@@ -247,14 +248,16 @@ def test_a_signal_ends_it_in_order(tmp_path, number):
 def test_a_request_under_way_is_answered_before_the_end(tmp_path):
     process, url, log = start(tmp_path)
     address = httpx.URL(url)
-    with socket.create_connection((address.host, address.port), timeout=60) as client:
+    with socket.create_connection((address.host, address.port), timeout=PATIENCE) as client:
         client.sendall(
             b"POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
         )
-        with httpx.Client(trust_env=False) as http:  # by its answer, the bytes above have arrived, too
+        with httpx.Client(
+            trust_env=False, timeout=PATIENCE
+        ) as http:  # by its answer, the bytes above have arrived, too
             assert http.get(f"{url}/readyz").status_code == 200
         process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while "Shutting down" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
         client.sendall(b"}")
@@ -265,7 +268,7 @@ def test_a_request_under_way_is_answered_before_the_end(tmp_path):
 def test_sighup_reads_the_certificate_again(tmp_path, authority):
     process, _, log = start(tmp_path, "--cert", authority.issue("server.pem"))
     process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while "the certificate was read again" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert end(process) == 0
@@ -288,7 +291,7 @@ def test_log_at_debug_holds_no_token(tmp_path):
     who = people(store)
     store.close()
     process, url, log = start(tmp_path, "--log-level", "debug")
-    with httpx.Client(base_url=url, trust_env=False) as http:
+    with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as http:
         for path in ("/v1/me", f"/v1/me?token={who.tokens['viewer']}", f"/{who.tokens['viewer']}", wire.PATH):
             http.get(path, headers=who.headers("viewer"))
     assert end(process) == 0

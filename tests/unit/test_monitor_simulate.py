@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli_tools import run
 from tests.otlp_receiver import Receiver
+from tests.waiting import PATIENCE
 
 EDGEML = str(Path(sys.executable).with_name("edgeml"))
 
@@ -43,7 +44,7 @@ def served(database, tmp_path):
     yield start
     for process in started:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         process.stdout.close()
 
 

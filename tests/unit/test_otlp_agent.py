@@ -21,7 +21,9 @@ from edgeml.telemetry.otlp_settings import settings
 from edgeml.telemetry.spool import Spool
 from tests.agent_tools import KEY, STREAM, Bench, SimulatedClock
 from tests.cli_tools import run
-from tests.otlp_receiver import Receiver, collector, free_port, rotel
+from tests.otlp_receiver import Receiver, collector, rotel
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 MODEL = built_in_model("pump")
 DRAWN = templates(MODEL, np.random.default_rng(0), 4)
@@ -247,11 +249,11 @@ def test_the_thread_sends_and_stops(tmp_path):
         spool.append(windows(2))
         thread = OtlpThread(spool, tmp_path, AgentSettings(idle_seconds=0.05), settings(receiver.url, environment={}))
         thread.start()
-        assert thread.flush(20)
+        assert thread.flush(PATIENCE)
         spool.append(windows(1, first=2))
         thread.wake()
         receiver.wait(lambda: receiver.total("edgeml.telemetry.windows") == 3)
-        assert thread.stop(10)
+        assert thread.stop(PATIENCE)
         assert thread.status.state == "stopped"
 
 
@@ -271,7 +273,7 @@ def test_the_command_sends_to_a_real_collector(tmp_path):
             receiver.wait(lambda: receiver.total("edgeml.telemetry.windows") == 4, timeout=60)
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
     assert receiver.total("edgeml.model.rows") == rows_of(items)
     with Spool(tmp_path, key=KEY) as spool:
         assert spool.stats().items == 0

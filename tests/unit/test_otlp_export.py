@@ -10,6 +10,7 @@ from edgeml.fleet.otlp_export import NAME, OtlpExport, start_otlp
 from edgeml.telemetry.otlp_settings import settings
 from tests.fleet_tools import T0, fleet, profile, window
 from tests.otlp_receiver import Receiver, collector, rotel
+from tests.waiting import PATIENCE
 
 NOW = T0 + 5000
 
@@ -211,7 +212,7 @@ def test_the_thread_exports_by_itself_and_gives_its_lease_back(database):
         often = {"OTEL_METRIC_EXPORT_INTERVAL": "20"}
         export = start_otlp(some.store, settings(receiver.url, environment=often))
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while not some.rows(tables.exporters):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -23,8 +23,10 @@ from edgeml.telemetry.otlp import Reading, resource_of
 from edgeml.telemetry.otlp_figures import Figures
 from edgeml.telemetry.otlp_send import Exporter, Sender
 from edgeml.telemetry.otlp_settings import parse_header, settings
-from tests.otlp_receiver import Receiver, collector, free_port, rotel
+from tests.otlp_receiver import Receiver, collector, rotel
 from tests.otlp_tools import points_of, window_of
+from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 
 def readings(count, first=0):
@@ -112,7 +114,7 @@ def test_partial_success_is_said_and_counted(send, caplog):
     with caplog.at_level(logging.WARNING), Receiver(answers) as receiver:
         exporter = Exporter(settings(receiver.url, environment={}))
         exporter.put(readings(4))
-        assert exporter.flush(20)
+        assert exporter.flush(PATIENCE)
         exporter.close()
     assert exporter.counts["sent"] == 4
     assert exporter.counts["rejected"] == 3
@@ -130,7 +132,7 @@ def test_the_exporter_tries_again_and_sends_each_reading_once():
     with Receiver(answers) as receiver:
         exporter = Exporter(settings(receiver.url, environment={}))
         exporter.put(readings(3))
-        assert exporter.flush(30)
+        assert exporter.flush(PATIENCE)
         exporter.close()
     assert len(receiver.points) == 3
     assert (exporter.counts["sent"], exporter.counts["retries"], exporter.counts["dropped"]) == (3, 3, 0)
@@ -141,7 +143,7 @@ def test_a_message_too_large_is_halved_until_it_fits():
     with Receiver(answers) as receiver:
         exporter = Exporter(settings(receiver.url, environment={}))
         exporter.put(readings(4))
-        assert exporter.flush(20)
+        assert exporter.flush(PATIENCE)
         exporter.close()
     assert (exporter.counts["sent"], exporter.counts["dropped"]) == (3, 1)
     assert receiver.total("edgeml.model.rows") == 3
@@ -165,7 +167,7 @@ def test_a_reading_that_cannot_be_made_harms_no_other():
     with Receiver() as receiver:
         exporter = Exporter(settings(receiver.url, environment={}))
         exporter.put([lambda: 1 / 0, *readings(1), lambda: None, lambda: readings(1, first=5)[0]])
-        assert exporter.flush(20)
+        assert exporter.flush(PATIENCE)
         exporter.close()
     assert exporter.counts["unreadable"] == 1
     assert receiver.total("edgeml.model.rows") == 2
@@ -176,7 +178,7 @@ def test_cumulative_totals_survive_a_message_that_was_dropped():
         exporter = Exporter(settings(receiver.url, environment={}, temporality="cumulative"))
         for i in range(2):
             exporter.put(readings(1, first=i))
-            assert exporter.flush(20)
+            assert exporter.flush(PATIENCE)
         exporter.close()
     ((_, temporality, _, _, value),) = receiver.points.values()
     assert (temporality, value) == ("cumulative", 2)
@@ -306,7 +308,7 @@ def test_a_real_collector_takes_every_figure(profile, temporality):
     with Receiver() as receiver, collector(receiver) as url:
         exporter = Exporter(settings(url, environment={}, temporality=temporality))
         exporter.put([reading])
-        assert exporter.flush(20)
+        assert exporter.flush(PATIENCE)
         exporter.close()
         assert exporter.counts["sent"] == 1
         receiver.wait(lambda: len(receiver.points) >= len(expected))

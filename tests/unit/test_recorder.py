@@ -21,6 +21,7 @@ from edgeml.telemetry.recorder import INTERNAL_ERROR
 from edgeml.telemetry.window import MAX_ERROR_KINDS, check_window, dense
 from tests import small_bundle
 from tests.recording_tools import MemorySpool, small, total, use
+from tests.waiting import PATIENCE
 
 ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}, {"x": float("nan"), "c": None}]
 
@@ -116,7 +117,7 @@ def test_a_model_nobody_holds_stops_recording(spool, tmp_path):
     model.predict(ROWS)
     thread = recorder._writer._thread
     del model
-    thread.join(30)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert total(spool.windows) == 3
 

@@ -9,6 +9,7 @@ from edgeml.telemetry.items import Item, Loss
 from edgeml.telemetry.wire import MAX_LOSSES
 from edgeml.telemetry.writer import Draft, Writer, merged
 from tests.recording_tools import MemorySpool, small, total, use
+from tests.waiting import PATIENCE
 
 ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}]
 
@@ -45,7 +46,7 @@ def test_predictions_do_not_wait_for_a_disk_that_does_not_answer(model, spool, t
     recorder = model.record_to(tmp_path / "spool", window_rows=10)
     spool.gate.clear()
     model.predict(ROWS * 5)
-    assert spool.entered.wait(30)
+    assert spool.entered.wait(PATIENCE)
     one = model.predict_one
     for _ in range(500):
         one(ROWS[0])
@@ -64,7 +65,7 @@ def test_stopping_does_not_wait_for_ever(model, spool, tmp_path, monkeypatch):
     assert recorder.stop(0.05) is False
     model.stop_recording()
     spool.gate.set()
-    recorder._writer._thread.join(30)
+    recorder._writer._thread.join(PATIENCE)
     assert total(spool.windows) == 2
     assert spool.closed == 1
 

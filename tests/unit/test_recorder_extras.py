@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 from collections import Counter
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_every_row_is_drawn_as_often_as_another():
     drawn: Counter[int] = Counter()
     for trial in range(400):
         reservoir = Reservoir(10)
+        reservoir._random = random.Random(trial)
         sizes = [1] * 30 + [50] + [20] if trial % 2 else [100]
         at = 0
         for size in sizes:

@@ -15,6 +15,7 @@ import edgeml
 from edgeml.errors import InputError
 from edgeml.telemetry.spool import Spool
 from tests.recording_tools import small
+from tests.waiting import PATIENCE
 
 ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}]
 FORK = hasattr(os, "fork")
@@ -152,7 +153,7 @@ def test_a_fork_while_threads_count_and_windows_close(path, tmp_path):
         def child():
             for _ in range(10):
                 model.predict(ROWS)
-            assert recorder.flush(20)
+            assert recorder.flush(PATIENCE)
 
         codes = [forked(child) for _ in range(5)]
         going.set()
@@ -178,7 +179,7 @@ def test_workers_made_by_fork_flush_when_they_end(path, tmp_path):
             warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as above
             process = multiprocessing.get_context("fork").Process(target=_predict, args=(model,))
             process.start()
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
     assert rows(read(tmp_path / "spool")) == 2
 
@@ -188,7 +189,7 @@ def test_a_spawned_worker_goes_on_recording(path, tmp_path):
         model.record_to(tmp_path / "spool")
         process = multiprocessing.get_context("spawn").Process(target=_predict, args=(model,))
         process.start()
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
         assert len(pickle.dumps(model)) < 2000
     streams = read(tmp_path / "spool")
@@ -219,7 +220,7 @@ def child(path, folder, before="", start="model.record_to(sys.argv[2])", after="
     if send is not None:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(send)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=PATIENCE)
     return process.returncode, out, error
 
 
@@ -238,7 +239,7 @@ def test_the_open_window_is_kept_at_exit_when_the_environment_started_recording(
 
 @pytest.mark.parametrize(
     "waiting",
-    ["time.sleep(60)", "threading.Event().wait(60)", "while True: model.predict_one({'x': 0.5, 'c': 'AA'})"],
+    ["time.sleep(600)", "threading.Event().wait(600)", "while True: model.predict_one({'x': 0.5, 'c': 'AA'})"],
 )
 def test_sigterm_flushes_and_ends_the_process_as_it_would_have(path, tmp_path, waiting):
     code, _, error = child(path, tmp_path / "spool", after=READY + waiting, send=signal.SIGTERM)
@@ -249,14 +250,14 @@ def test_sigterm_flushes_and_ends_the_process_as_it_would_have(path, tmp_path, w
 def test_sigterm_while_the_main_thread_holds_the_recorders_lock(path, tmp_path):
     """A handler that waited in the main thread for the recorder's thread would wait for itself."""
     waiting = READY + "with model.recorder._lock:\n    while not model.recorder._writer._asked: time.sleep(0.01)\n"
-    code, _, error = child(path, tmp_path / "spool", after=waiting + "time.sleep(60)", send=signal.SIGTERM)
+    code, _, error = child(path, tmp_path / "spool", after=waiting + "time.sleep(600)", send=signal.SIGTERM)
     assert (code, error) == (-signal.SIGTERM, "")
     assert rows(read(tmp_path / "spool")) == 7
 
 
 def test_a_handler_of_the_application_stays(path, tmp_path):
     before = "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3))"
-    code, _, error = child(path, tmp_path / "spool", before, after=READY + "time.sleep(60)", send=signal.SIGTERM)
+    code, _, error = child(path, tmp_path / "spool", before, after=READY + "time.sleep(600)", send=signal.SIGTERM)
     assert (code, error) == (3, "")
     assert rows(read(tmp_path / "spool")) == 7
 
@@ -283,7 +284,7 @@ def test_several_processes_record_to_one_folder(path, tmp_path):
     code = CHILD.format(before="", start="model.record_to(sys.argv[2], window_rows=3)", after="")
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "spool")]
     running = [subprocess.Popen(command) for _ in range(4)]
-    assert [process.wait(60) for process in running] == [0] * 4
+    assert [process.wait(PATIENCE) for process in running] == [0] * 4
     streams = read(tmp_path / "spool")
     assert len(streams) == 4
     assert rows(streams) == 28

@@ -11,6 +11,7 @@ import edgeml
 from edgeml.errors import AgentError, SpoolError, SpoolKeyError, TelemetryError
 from edgeml.telemetry import lifecycle, outlet
 from tests.recording_tools import MemorySpool, small, total, use
+from tests.waiting import PATIENCE
 
 ROWS = [{"x": 0.5, "c": "AA"}, {"x": -1.0, "c": "UA"}, {"x": float("nan"), "c": None}]
 
@@ -222,7 +223,7 @@ def test_a_function_that_is_being_made_while_recording_starts_is_made_anew(nativ
     monkeypatch.setattr(native._engine, "one", slow_one)
     early = threading.Thread(target=lambda: native.predict_one)
     early.start()
-    assert making.wait(30)
+    assert making.wait(PATIENCE)
     native.record_to(tmp_path / "spool")
     started.set()
     early.join()

@@ -52,9 +52,11 @@ def hammer(one: One, rows, seconds=SECONDS) -> tuple[int, list]:
 
     def work(seed):
         order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-        while time.monotonic() < until:
+        while True:  # once at least, also when this thread came to run late
             wrong.extend(at for at in order if outcome(one, rows[at]) != expected[at])
             counts[seed] += len(order)
+            if time.monotonic() >= until:
+                return
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(THREADS)]
     for thread in threads:
@@ -131,6 +133,19 @@ def growth(one: One, make, calls: int) -> tuple[int, int, int]:
     return traced, resident() - process, sys.getallocatedblocks() - blocks
 
 
+def check_growth(what: str, one: One, make, calls: int, most: tuple[int, int, int]) -> None:
+    """What is kept is kept each time; what the rest of the process did meanwhile, an allocator or another thread, is
+    not: one run in three must stay within ``most`` bytes traced, bytes of the process, and blocks.
+    """
+    found = []
+    for _ in range(3):
+        found.append(growth(one, make, calls))
+        print("{}: {} bytes traced, {} of the process, {} blocks".format(what, *found[-1]))
+        if all(got < limit for got, limit in zip(found[-1], most, strict=True)):
+            return
+    pytest.fail(f"{what}: {found}")
+
+
 KINDS_OF_ROWS = {
     # Fresh cells each time: a reference too many to one would keep it.
     "good": lambda at: GOOD | {"float64": at + 0.5, "int64": 10**9 + at},
@@ -149,11 +164,7 @@ def test_memory_does_not_grow(rows):
     program, schema, _, _ = mixed()
     one = engine_of(program, schema).one("predict_proba")
     slow = rows in ("missing key", "wrong type", "too large")
-    traced, process, blocks = growth(one, KINDS_OF_ROWS[rows], CALLS // 10 if slow else CALLS)
-    print(f"{rows}: {traced} bytes traced, {process} of the process, {blocks} blocks")
-    assert traced < 10_000
-    assert blocks < 200
-    assert process < 2_000_000
+    check_growth(rows, one, KINDS_OF_ROWS[rows], CALLS // 10 if slow else CALLS, (10_000, 2_000_000, 200))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the process's memory from Linux's /proc")
@@ -167,8 +178,4 @@ def test_memory_does_not_grow_while_recording(tmp_path, monkeypatch):
             (model.predict_proba_one, CALLS, lambda at: {"x": at + 0.5, "c": f"text {at}"}),
             (model.predict_one, CALLS // 10, lambda at: {"x": f"text {at}", "c": "AA"}),
         ):
-            traced, process, blocks = growth(one, make, calls)
-            print(f"recorded: {traced} bytes traced, {process} of the process, {blocks} blocks")
-            assert traced < 50_000
-            assert blocks < 2000
-            assert process < 4_000_000
+            check_growth("recorded", one, make, calls, (50_000, 4_000_000, 2000))

@@ -13,6 +13,7 @@ from edgeml.telemetry import spool_disk, spool_tables
 from edgeml.telemetry.spool import Spool
 from tests.power.recorder import recorded
 from tests.spool_tools import accept, begin, drain, item
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the recorder finds SQLite through /proc")
 
@@ -243,7 +244,7 @@ def test_a_slow_sync_holds_up_nothing_but_its_caller(tmp_path):
     def slow(what, name):
         if what == "sync" and threading.current_thread().name == "slow":
             started.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE)
         return 0
 
     with (
@@ -253,7 +254,7 @@ def test_a_slow_sync_holds_up_nothing_but_its_caller(tmp_path):
     ):
         thread = threading.Thread(target=lambda: spool.append([item(0)]), name="slow")
         thread.start()
-        assert started.wait(30)
+        assert started.wait(PATIENCE)
         other.append([item(0)])
         assert thread.is_alive()
         go_on.set()

@@ -16,6 +16,7 @@ from edgeml.errors import SpoolError
 from edgeml.telemetry import spool_fork
 from edgeml.telemetry.spool import Spool
 from tests.spool_tools import accept, begin, drain, item, stream
+from tests.waiting import PATIENCE
 
 KEY = bytes(range(32))
 SPAWN = multiprocessing.get_context("spawn")
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these are about
 
 def appender(folder, name, count, ready):
     with Spool(folder, key=KEY) as spool:
-        ready.wait(60)
+        ready.wait(PATIENCE)
         for number in range(count):
             spool.append([item(number, stream=name)])
 
@@ -180,11 +181,11 @@ def test_a_fork_in_the_middle_of_a_write_leaves_a_spool_that_says_so(tmp_path, m
 
     def work(rows):
         inside.set()
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
 
     thread = threading.Thread(target=lambda: spool._file.run(work))
     thread.start()
-    inside.wait(60)
+    inside.wait(PATIENCE)
 
     def child():
         with pytest.raises(SpoolError, match="forked in the middle"):

@@ -34,6 +34,7 @@ from edgeml.runtimes.tflite_file import read_metadata
 from tests.conformance.cases import CASES
 from tests.oracle import reference
 from tests.tflite_oracle import bundle_of, converted, worst_error
+from tests.waiting import PATIENCE
 
 # One of every kind; the whole table is the conformance suite's.
 KINDS = (
@@ -373,7 +374,7 @@ banned = {"sklearn", "pandas", "onnx", "onnxruntime", "pyarrow", "ai_edge_litert
 assert not banned & set(sys.modules), banned & set(sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == "True"
 

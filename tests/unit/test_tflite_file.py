@@ -34,6 +34,7 @@ from tests.tflite_oracle import (
     read,
     worst_error,
 )
+from tests.waiting import PATIENCE
 
 
 # --- the file ---------------------------------------------------------------------------------------------------
@@ -221,7 +222,12 @@ assert "edgeml" not in sys.modules
 print(json.dumps([label, out["predict_proba"][0].tolist()]))
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-I", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     label, proba = json.loads(done.stdout)
     raw = pd.DataFrame([row]).astype({"member": bool})

@@ -37,6 +37,7 @@ from tests.tflite_oracle import (
     program_answers,
     worst_error,
 )
+from tests.waiting import PATIENCE
 
 NAN, INF = np.nan, np.inf
 
@@ -294,7 +295,7 @@ def test_a_missing_library_is_named(monkeypatch):
 
 def test_the_target_imports_its_library_late():
     code = "import sys; import edgeml.targets.tflite; assert not {'ai_edge_litert', 'flatbuffers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
     assert tflite.MEMBER == "model.tflite"
 
 
