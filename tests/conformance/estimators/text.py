@@ -84,6 +84,34 @@ def dicts() -> Any:
     return rows, np.arange(60) % 2
 
 
+def lists() -> Any:
+    """Lists of strings, empty ones among them, and two classes."""
+    rng = np.random.default_rng(7)
+    rows = np.empty(40, dtype=object)
+    for at in range(40):
+        rows[at] = rng.choice(_WORDS, rng.integers(0, 6)).tolist()
+    return rows, np.arange(40) % 2
+
+
+def pairs() -> Any:
+    """Lists of pairs of a name and a number or a string, names repeated, and two classes."""
+    rng = np.random.default_rng(8)
+    rows = np.empty(40, dtype=object)
+    for at in range(40):
+        values = [float(rng.normal()), int(rng.integers(-2, 3)), "x", "Ü"]
+        rows[at] = [(str(rng.choice(_WORDS)), values[rng.integers(4)]) for _ in range(rng.integers(0, 6))]
+    return rows, np.arange(40) % 2
+
+
+def dicts_of_lists() -> Any:
+    """Dicts with lists of strings, and a key that holds both strings and numbers."""
+    rows, y = dicts()
+    rows = rows.copy()
+    for at in range(len(rows)):
+        rows[at] = {**rows[at], "tags": ["a", "b", "a"][: at % 4], "mixed": "x" if at % 3 else 2.5}
+    return rows, y
+
+
 _NO = {"onnx": "locale", "tflite": "TFLite has no strings"}
 
 
@@ -182,4 +210,11 @@ VARIANTS = (
     _texts(FeatureHasher(n_features=32), dicts),
     _texts(FeatureHasher(n_features=6, alternate_sign=False, dtype=np.float32), dicts),
     _texts(make_pipeline(FeatureHasher(n_features=2**18), LogisticRegression()), dicts, of="FeatureHasher"),
+    _texts(DictVectorizer(), dicts_of_lists),
+    _texts(DictVectorizer(sparse=False, separator=": ", dtype=np.float32), dicts_of_lists),
+    _texts(FeatureHasher(n_features=32, input_type="string"), lists),
+    _texts(FeatureHasher(n_features=7, input_type="string", alternate_sign=False, dtype=np.int64), lists),
+    _texts(FeatureHasher(n_features=16, input_type="pair"), pairs),
+    _texts(FeatureHasher(n_features=5, input_type="pair", dtype=np.float32), pairs),
+    _texts(make_pipeline(FeatureHasher(input_type="string"), LogisticRegression()), lists, of="FeatureHasher"),
 )
