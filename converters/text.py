@@ -108,7 +108,7 @@ def _counts(c: Conversion, est: Any, X: Block) -> Block:
     "sklearn.CountVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT),
     ignores=_OF_BYTES,
-    note="native engine; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
 )
 def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """How often each term of the vocabulary occurs."""
@@ -119,7 +119,7 @@ def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.TfidfVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT, "norm", "use_idf", "smooth_idf", "sublinear_tf"),
     ignores=_OF_BYTES,
-    note="native engine; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
 )
 def tfidf_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Counts, weighted as its TfidfTransformer does."""
