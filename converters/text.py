@@ -1,4 +1,4 @@
-"""Texts: vectorisers that count terms or hash them, TF-IDF, and dicts as columns.
+"""Texts: vectorisers that count terms or hash them, TF-IDF, dicts as columns, and items by their hashes.
 
 In comes the Block of one column of documents (or of a dict's keys), out goes ``transform``: a matrix with few nonzero
 cells, which stays sparse inside. How documents become terms is in edgeml/ir/text.py. TfidfTransformer computes on any
@@ -16,6 +16,7 @@ from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import SampleError, UnsupportedParameterError
 from edgeml.ir import Value
 from edgeml.ir.ops_text import DEFAULT_PATTERN, token_pattern
+from edgeml.schema import ITEMS, Items
 
 _ANALYSIS = (
     "input", "strip_accents", "lowercase", "preprocessor", "tokenizer", "stop_words", "token_pattern", "ngram_range",
@@ -23,13 +24,14 @@ _ANALYSIS = (
 )  # fmt: skip
 _OF_BYTES = ("encoding", "decode_error")  # a model takes strings
 _OF_FIT = ("max_df", "min_df", "max_features", "vocabulary")  # they are in vocabulary_
+_ITEMS: dict[str, Items] = {"string": "tokens", "pair": "pairs", "dict": "dicts"}
 _DTYPES = {"float64": "float64", "float32": "float32", "int64": "int64", "int32": "int64"}
 
 
 def _documents(c: Conversion, est: Any, X: Block) -> Value:
     """The one column of documents, refusing those that are missing."""
     step = f"step {c.builder.origin or 'pipeline'}: {type(est).__name__}"
-    if X.width != 1 or not X.has_strings:
+    if X.width != 1 or X.kind(0) != "string":
         found = X.label(0) if X.width == 1 else f"{X.width} columns"
         raise UnsupportedParameterError(
             f"{step} takes one column of documents, and is given {found}",
@@ -106,7 +108,7 @@ def _counts(c: Conversion, est: Any, X: Block) -> Block:
     "sklearn.CountVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT),
     ignores=_OF_BYTES,
-    note="native engine; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
 )
 def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """How often each term of the vocabulary occurs."""
@@ -117,7 +119,7 @@ def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.TfidfVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT, "norm", "use_idf", "smooth_idf", "sublinear_tf"),
     ignores=_OF_BYTES,
-    note="native engine; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
 )
 def tfidf_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Counts, weighted as its TfidfTransformer does."""
@@ -177,9 +179,18 @@ def _normalised(c: Conversion, est: Any, x: Value) -> Value:
 def dict_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """A number under its key, and 1 under ``key=value`` for a string; what was not seen in fit is left out."""
     dtype = _dtype(c, est)
+    features: list[str] = list(est.feature_names_)
+    if X.width == 1 and X.kind(0) == ITEMS["dicts"]:
+        x = c.builder.op(
+            "CountedItems",
+            X.values[0].held_as("object"),
+            vocabulary=tuple(map(str.__str__, features)),
+            separator=est.separator,
+            dtype=_DTYPES[dtype],
+        )
+        return {"transform": Block(x.held_as(dtype), names=features, form="sparse" if est.sparse else "array")}
     if dtype not in ("float64", "float32"):
         raise c.refuse(est, "dtype", dtype, "use float64 or float32")
-    features: list[str] = list(est.feature_names_)
     place = {feature: at for at, feature in enumerate(features)}
     parts: list[Value] = []
     order: list[int] = []
@@ -208,26 +219,24 @@ def dict_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
 @converter(
     "sklearn.FeatureHasher",
     honours=("n_features", "input_type", "dtype", "alternate_sign"),
-    note="dicts; native engine",
+    note="native engine",
 )
 def feature_hasher(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Values added up by the hash of their key; of a string by that of ``key=value``."""
-    if est.input_type != "dict":
-        raise c.refuse(
-            est,
-            "input_type",
-            est.input_type,
-            "use input_type='dict': [dict(row) for row in X], or Counter(row) of strings",
+    """Values added up by the hash of their name; of a string by that of ``name=value``."""
+    items: Items = _ITEMS[est.input_type]
+    if X.width != 1 or X.kind(0) != ITEMS[items]:
+        found = f"{X.label(0)}, one of {X.kind(0)}s" if X.width == 1 else f"{X.width} columns"
+        raise UnsupportedParameterError(
+            f"step {c.builder.origin or 'pipeline'}: FeatureHasher(input_type={est.input_type!r}) takes one column of "
+            f"{ITEMS[items]}, and is given {found}",
+            "give it such a column, in a ColumnTransformer by its name alone: ('tags', hasher, 'tags')",
         )
     dtype = _dtype(c, est)
-    if dtype not in ("float64", "float32"):
-        raise c.refuse(est, "dtype", dtype, "use float64 or float32")
-    cells = [X.column(i) for i in range(X.width)]
     x = c.builder.op(
-        "HashedCells",
-        *(cell if cell.dtype == "string" else cell.cast("float64") for cell in cells),
-        keys=tuple(X.names or ()),
+        "HashedItems",
+        X.values[0].held_as("object"),
         columns=int(est.n_features),
         signed=bool(est.alternate_sign),
+        dtype=_DTYPES[dtype],
     )
-    return {"transform": Block(x.cast(dtype), form="sparse")}
+    return {"transform": Block(x.held_as(dtype), form="sparse")}

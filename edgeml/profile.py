@@ -79,7 +79,7 @@ def build_profile(columns: Mapping[str, Array], schema: Schema, scores: Mapping[
         lengths[column.name] = len(values)
         if column.kind == "bool":
             features.append(_finish(_categories(column.name, "bool", [False, True], complete=True), values))
-        elif schema.rows == "documents":
+        elif schema.rows == "documents" or column.items is not None:
             # No two are alike, and what they say is nobody's business: only missing ones are told apart.
             features.append(_finish(_categories(column.name, "string", (), complete=False), values))
         elif column.kind == "string":

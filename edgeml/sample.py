@@ -16,9 +16,10 @@ import numpy as np
 
 from edgeml.errors import NotFittedError, SampleError
 from edgeml.runtimes.cells import to_array
+from edgeml.runtimes.item_rows import items_of
 from edgeml.runtimes.sparse import is_sparse
 from edgeml.sample_texts import texts_or_dicts
-from edgeml.schema import MATRIX, Column, ColumnKind, Null, Schema, Unit
+from edgeml.schema import ITEMS, MATRIX, Column, ColumnKind, Items, Null, Schema, Unit
 from edgeml.sparse_rows import from_sparse
 
 # Libraries whose null strings scikit-learn reads as None.
@@ -195,6 +196,9 @@ def _frame_sample(pipeline: Any, frame: Any, expected: list[str] | None, null: N
 
 
 def _column(series: Any, name: str, null: Null | None) -> Column:
+    items = None if isinstance(series.dtype, np.dtype) and series.dtype.kind != "O" else column_items(series)
+    if items is not None:
+        return Column(name, "string", items=items)
     return Column(name, column_kind(series, name), null=null or null_kind(series), unit=date_unit(series.dtype))
 
 
@@ -218,16 +222,30 @@ def numpy_dtypes(sample: Sample) -> dict[str, str]:
     if sample.schema.rows == "dicts":
         return {}
     if not sample.is_frame:
-        return {c.name: "objects of several types" if c.kind == "any" else "object" for c in columns}
+        several = "objects of several types"
+        return {c.name: ITEMS[c.items] if c.items else several if c.kind == "any" else "object" for c in columns}
     found: dict[str, str] = {}
     for column, dtype in zip(columns, sample.rows.dtypes, strict=True):
-        if column.kind == "any":
+        if column.items is not None:
+            found[column.name] = ITEMS[column.items]
+        elif column.kind == "any":
             found[column.name] = "objects of several types" if dtype == "object" else str(dtype)
         elif isinstance(dtype, np.dtype) and dtype.kind in "iufOM":
             found[column.name] = dtype.name
         elif column.kind in ("int64", "bool") and not (isinstance(dtype, np.dtype) or hasattr(dtype, "categories")):
             found[column.name] = "float64"
     return found
+
+
+def column_items(series: Any) -> Items | None:
+    """What the cells of a column of lists or dicts are; None for any other, and where they are not alike."""
+    found: set[Items | None] = set()
+    for cell in series:
+        if isinstance(cell, str) or cell is None:
+            return None  # by far the most columns, so none of their other cells is looked at
+        if not (isinstance(cell, (list, tuple, np.ndarray)) and not len(cell)):
+            found.add(items_of(cell))
+    return found.pop() if len(found) == 1 else None
 
 
 def _has_strings(frame: Any) -> bool:

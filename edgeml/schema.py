@@ -20,6 +20,9 @@ ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 Null = Literal["nan", "none", "both"]
 # What a single row is.
 RowForm = Literal["table", "documents", "dicts"]
+# What a cell of several items is, and how messages call a column of them.
+Items = Literal["tokens", "pairs", "dicts"]
+ITEMS: dict[Items, str] = {"tokens": "lists of strings", "pairs": "lists of pairs", "dicts": "dicts"}
 # Of datetime64, as NumPy spells it.
 Unit = Literal["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"]
 # Named columns that the pipeline was not fitted on.
@@ -37,6 +40,9 @@ class Column:
     had "both", None is None everywhere, and the nulls of the libraries are NaN.
 
     ``unit`` makes an int64 column one of dates and times: ticks since 1970, NaT the smallest int64.
+
+    ``items`` makes a string column one of cells that hold several items, which a program reads as a text each
+    (runtimes/item_rows.py).
     """
 
     name: str
@@ -44,6 +50,7 @@ class Column:
     used: bool = True
     null: Null = "nan"
     unit: Unit | None = None
+    items: Items | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,8 @@ class Schema:
     ``extra``: what is done with named columns beyond these. "ignored" where scikit-learn ignores them too, as a
     ColumnTransformer does; else "refused".
 
-    ``rows`` "documents": a row is a string, as a vectoriser takes it, the cell of the one column. "dicts": a row is a
-    dict whose keys may be absent, and then mean 0 or, of strings, nothing.
+    ``rows`` "documents": a row is the cell of the one column: a string, as a vectoriser takes it, or several items, as
+    a FeatureHasher does. "dicts": a row is a dict whose keys may be absent, and then mean 0 or, of strings, nothing.
     """
 
     form: Literal["columns", "matrix"]
@@ -75,7 +82,9 @@ class Schema:
         return {
             "form": self.form,
             "columns": [
-                {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null} | ({"unit": c.unit} if c.unit else {})
+                {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null}
+                | ({"unit": c.unit} if c.unit else {})
+                | ({"items": c.items} if c.items else {})
                 for c in self.columns
             ],
             "extra": self.extra,
@@ -103,10 +112,12 @@ class Schema:
                 or (entry["kind"] == "any" and entry["used"])
                 or entry.get("unit") not in (None, *get_args(Unit))
                 or (entry.get("unit") is not None and entry["kind"] != "int64")
+                or entry.get("items") not in (None, *ITEMS)
+                or (entry.get("items") is not None and entry["kind"] != "string")
             ):
                 raise ManifestError(f"schema.json: malformed column {entry!r}")
             null, unit = entry.get("null", "nan"), entry.get("unit")
-            result.append(Column(entry["name"], entry["kind"], entry["used"], null, unit))
+            result.append(Column(entry["name"], entry["kind"], entry["used"], null, unit, entry.get("items")))
         if len({c.name for c in result}) != len(result):
             raise ManifestError("schema.json: two columns have one name")
         if data["form"] == "matrix" and len({c.kind for c in result}) != 1:

@@ -17,9 +17,10 @@ import numpy as np
 from edgeml.errors import EmptyInputError, ExtraColumnError, InputError, MissingColumnError, ShapeError
 from edgeml.runtimes.cells import Array, convert, is_from, to_array, unmasked
 from edgeml.runtimes.dates import ticks
+from edgeml.runtimes.item_rows import item_texts
 from edgeml.runtimes.row_forms import special_row, special_rows
 from edgeml.runtimes.sparse import is_sparse
-from edgeml.schema import MATRIX, Column, Kind, Schema
+from edgeml.schema import MATRIX, Column, Items, Kind, Schema
 
 if TYPE_CHECKING:
     from edgeml.runtimes.kernels.library import Library
@@ -82,8 +83,12 @@ def read_columns(X: Any, schema: Schema, library: Library | None) -> tuple[dict[
         null = None if column.null == "none" else _NAN
         cells = table.column(place) if block is None else block[:, place]
         kind: Any = column.kind
-        if column.unit is not None:
-            columns[column.name] = ticks(cells, column.name, column.unit)
+        if column.unit is not None or column.items is not None:
+            columns[column.name] = (
+                ticks(cells, column.name, column.unit)
+                if column.unit is not None
+                else item_texts(cells, column.name, cast("Items", column.items))
+            )
             _check_length(len(columns[column.name]), column.name, table)
             continue
         if kind == "string" and column.null == "nan" and isinstance(cells, (list, tuple)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ MEMBER = "model.onnx"
 # and 20,000 rows: logistic regression 1.7, 1.7, 1.6; forest of 100 trees 4.9, 5.0, 5.0; histogram boosting
 # 4.6, 4.0, 4.6.
 CHUNK = 1024
+# Cells of such a call where texts are taken apart: as many as its documents times the characters of the longest, or the
+# terms of the vocabulary. A character takes 32 bytes in each of some ten temporaries.
+TEXT_CELLS = 1 << 20
 # The oldest onnxruntime that adds up every forest right: 1.23 answers for some with leaves of other trees.
 OLDEST = (1, 24)
 
@@ -55,6 +58,7 @@ class OnnxEngine:
             spelled = _json(facts, "edgeml.missing_strings")
             self._none, self._nan = str(spelled["None"]), str(spelled["NaN"])
             self._rows_only = facts.get("edgeml.rows_only")
+            self._terms = int(facts.get("edgeml.terms", 0))  # of the largest vocabulary
             kinds = {entry.name: entry.type for entry in session.get_inputs()}
             self._kinds = {column: kinds[entry] for column, entry in self._inputs.items()}
             for method in methods:
@@ -101,8 +105,8 @@ class OnnxEngine:
         feeds = self._feeds(columns, rows)
         names = [name for method in methods for name in self._outputs[method]]
         parts = []
-        for start in range(0, rows, CHUNK):
-            part = {name: x[start : start + CHUNK] for name, x in feeds.items()} if rows > CHUNK else feeds
+        for start, end in self._calls(feeds, rows):
+            part = {name: x[start:end] for name, x in feeds.items()} if end - start < rows else feeds
             try:
                 parts.append(self._session.run(names, part))
             except Exception as error:  # classes of onnxruntime, and UnicodeEncodeError
@@ -110,6 +114,21 @@ class OnnxEngine:
         joined = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         results = iter(joined)
         return {m: self._result(m, [next(results) for _ in self._outputs[m]]) for m in methods}
+
+    def _calls(self, feeds: Feeds, rows: int) -> Iterator[tuple[int, int]]:
+        """Rows of each call: where it starts, and where it ends."""
+        if not self._terms:
+            yield from ((start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
+            return
+        start, most = 0, self._terms
+        texts = [x.reshape(rows, -1) for x in feeds.values() if x.dtype == object]
+        for at in range(rows):
+            longest = max(most, *(len(text) for x in texts for text in x[at]))
+            if at > start and ((at + 1 - start) * longest > TEXT_CELLS or at - start == CHUNK):
+                yield start, at
+                start, longest = at, max(self._terms, *(len(text) for x in texts for text in x[at]))
+            most = longest
+        yield start, rows
 
     def _feeds(self, columns: Mapping[str, Array], rows: int) -> Feeds:
         feeds = {}

@@ -1,4 +1,4 @@
-"""Reads rows that are not rows of a table: documents, a string each, and dicts whose keys may be absent.
+"""Reads rows that are not rows of a table: documents, a string each, cells of items, dicts whose keys may be absent.
 
 In comes what an application hands to a model whose schema has such rows; out go the columns' cells, as ``frames`` goes
 on with them, or None for a table, which ``frames`` reads as any other. Called by ``frames`` only.
@@ -7,13 +7,14 @@ on with them, or None for a table, which ``frames`` reads as any other. Called b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
-from edgeml.errors import ExtraColumnError, InputError, ShapeError
+from edgeml.errors import ShapeError
 from edgeml.runtimes.cells import is_from
-from edgeml.schema import Schema
+from edgeml.schema import ITEMS, Items, Schema
 
 _ONE_DIMENSION = (
     ("pandas", "Series", "Index"),
@@ -23,27 +24,51 @@ _ONE_DIMENSION = (
 
 
 def special_rows(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
-    """How many rows, and the cells of each column of the schema. Raises ShapeError and ExtraColumnError."""
-    return _documents(X) if schema.rows == "documents" else _dicts(X, schema)
+    """How many rows, and the cells of each column of the schema. Raises ShapeError."""
+    if schema.rows == "dicts":
+        return _dicts(X, schema)
+    column = schema.columns[0]
+    return _documents(X) if column.items is None else _items(X, column.name, column.items)
 
 
 def special_row(row: Any, schema: Schema) -> bool:
-    """Whether ``row`` is one whole row by itself: a document, or a dict."""
-    if schema.rows == "documents":
+    """Whether ``row`` is one whole row by itself: a document, a cell of items, or a dict."""
+    if schema.rows == "dicts":
+        return isinstance(row, Mapping)
+    column = schema.columns[0]
+    if column.items is None:
         return row is None or isinstance(row, (str, float))
-    return isinstance(row, Mapping)
+    return not (isinstance(row, str) or _is_record(row, column.name, column.items))
 
 
 def _documents(X: Any) -> tuple[int, list[Any]] | None:
     if isinstance(X, str):
         raise ShapeError("the rows are a single string", "pass a list of documents, or call predict_one(document)")
-    if any(is_from(X, *names) for names in _ONE_DIMENSION):
-        return len(X), [X]
-    if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.names is None:
+    if _is_column(X):
         return len(X), [X]
     if isinstance(X, (list, tuple)) and X and not isinstance(X[0], (Mapping, list, tuple, np.ndarray)):
         return len(X), [X]
     return None
+
+
+def _items(X: Any, name: str, items: Items) -> tuple[int, list[Any]] | None:
+    if isinstance(X, str):
+        raise ShapeError("the rows are a single string", f"pass a list of rows, which are {ITEMS[items]}")
+    if isinstance(X, np.ndarray) and X.ndim > 1:
+        X = list(X)
+    if _is_column(X) or (isinstance(X, (list, tuple)) and not (X and _is_record(X[0], name, items))):
+        return len(X), [X]
+    return None
+
+
+def _is_column(X: Any) -> bool:
+    plain = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.names is None
+    return plain or any(is_from(X, *names) for names in _ONE_DIMENSION)
+
+
+def _is_record(row: Any, name: str, items: Items) -> bool:
+    """Whether a row is a dict of the one column's name to its cell; one of dicts is rather a cell by itself."""
+    return isinstance(row, Mapping) and (items != "dicts" or (len(row) == 1 and isinstance(row.get(name), Mapping)))
 
 
 def _dicts(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
@@ -51,22 +76,25 @@ def _dicts(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
         X = X.tolist()
     if not isinstance(X, (list, tuple)) or not X or not isinstance(X[0], Mapping):
         return None
-    known = set(schema.names)
     for at, row in enumerate(X):
         if not isinstance(row, Mapping):
             raise ShapeError(f"row {at} is of type {type(row).__name__}, row 0 is a dict", "pass rows of one form")
-        if schema.extra == "refused" and not row.keys() <= known:
-            extra = min(map(str, row.keys() - known))
-            raise ExtraColumnError(
-                f"row {at} has the key {extra!r}, which no row of the sample had",
-                "compile the pipeline with a sample that has every key, or leave this one out",
-            )
-        for column in () if schema.extra == "ignored" else schema.columns:
-            value = row.get(column.name, "")
-            if value is None or type(value).__name__ == "NAType" or (column.kind == "string" and value != value):
-                raise InputError(
-                    f"row {at} has the value {value} for the key {column.name!r}, which has no hash",
-                    "leave the key out of the dict",
-                )
     absent = [None if column.kind == "string" else 0.0 for column in schema.columns]
-    return len(X), [[row.get(c.name, nothing) for row in X] for c, nothing in zip(schema.columns, absent, strict=True)]
+    return len(X), [
+        [_cell_of(row.get(c.name, nothing), nothing) for row in X]
+        for c, nothing in zip(schema.columns, absent, strict=True)
+    ]
+
+
+def _cell_of(value: Any, nothing: float | None) -> Any:
+    """The cell of a key that is a column of numbers, or where ``nothing`` is None of strings.
+
+    A value of the other kind is a feature of another name, which was not there in fit; a list of one string is it.
+    """
+    if nothing is None:
+        if isinstance(value, Number):
+            return None
+        if isinstance(value, (list, tuple)) and len(value) < 2:
+            return value[0] if value else None
+        return value
+    return nothing if isinstance(value, (str, list, tuple)) else value

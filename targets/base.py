@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -50,6 +50,8 @@ class Entry:
 # ONNX's and TFLite's libraries hold every node several times over: 430 bytes each at the peak for ONNX, 3.7 GB in all
 # for a forest of 5 million nodes, whose native artifact takes 1.6.
 _MOST_NODES = 2_000_000
+# Terms of a vocabulary that "auto" makes an ONNX model of: 0.8 MB a document and temporary.
+_MOST_TERMS = 100_000
 
 # By format name. Adding a target is a module and a line here.
 TARGETS = {
@@ -73,7 +75,10 @@ class Programs:
 
 
 def too_large(name: str, program: Program) -> str:
-    """Why "auto" leaves the format out for a program of so many tree nodes; '' where it does not."""
+    """Why "auto" leaves the format out for a program of so many tree nodes or terms; '' where it does not."""
+    terms = max((node.type.width for node in program.nodes if node.op == "Terms"), default=0)
+    if name == "onnx" and terms > _MOST_TERMS:
+        return f"{terms:,} terms, and its rows are dense: beyond {_MOST_TERMS:,} they take too long; ask for it by name"
     most = TARGETS[name].most_nodes
     nodes = sum(len(node.attrs["feature"]) for node in program.nodes if node.op in ("TreeEnsemble", "TreeLeaves"))
     if most is None or nodes <= most:
@@ -81,10 +86,10 @@ def too_large(name: str, program: Program) -> str:
     return f"{nodes:,} tree nodes: beyond {most:,} making it takes gigabytes; ask for it by name"
 
 
-def refuse_texts(program: Program, format: str, reason: str) -> None:
-    """Raise FormatError where a step takes texts apart, which only the native engine does."""
+def refuse_texts(program: Program, format: str, reason: str, ops: Collection[str] | None = None) -> None:
+    """Raise FormatError where a step takes texts apart, by one of ``ops`` or by any, for ``reason``."""
     for node in program.nodes:
-        if node.op in SOURCES:
+        if node.op in (SOURCES if ops is None else ops):
             raise FormatError(
                 f"step {node.origin or 'pipeline'} takes texts apart: {reason}",
                 f"use engine='native' (formats=['native']), or leave out the format {format}",

@@ -44,6 +44,7 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     onnx_search,
     onnx_special,
     onnx_tensor_ops,
+    onnx_text,
     onnx_tree_sums,
 )
 from edgeml.targets.base import About, refuse_texts
@@ -65,16 +66,18 @@ from edgeml.targets.onnx_graph import (
 )
 
 MEMBER = "model.onnx"
-_NO_TEXTS = (
-    "onnxruntime's string operators depend on the host's locale, and know other word characters and lower-case letters "
-    "than Python"
-)
+_NO_TEXTS = {
+    "HashedTerms": "onnxruntime has no operator that gives the bytes of a string, of which its hash is made",
+    "HashedItems": "an ONNX tensor holds no lists or dicts, and no operator hashes a string",
+    "CountedItems": "an ONNX tensor holds no lists or dicts",
+}
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 
 def lower(program: Program, about: About, sample: Mapping[str, Array] | None = None) -> Mapping[str, bytes]:
     """``{"model.onnx": bytes}``, checked by onnx.checker. Raises FormatError when the program cannot be expressed."""
-    refuse_texts(program, "onnx", _NO_TEXTS)
+    for op, reason in _NO_TEXTS.items():
+        refuse_texts(program, "onnx", reason, (op,))
     proto = ir.to_proto(_Lowering(program, about).model())
     if proto.ByteSize() > _MAX_BYTES:
         raise FormatError(
@@ -250,6 +253,13 @@ class _Lowering:
             "edgeml.outputs": self.output_names,
             "edgeml.checks": self.checks,
         }
+        terms = [
+            node.type.width
+            for i, node in enumerate(self.program.nodes, self.first)
+            if self.keep[i] and node.op == "Terms"
+        ]
+        if terms:
+            properties["edgeml.terms"] = max(terms)
         if self.rows_only is not None:
             properties["edgeml.rows_only"] = self.rows_only
         return {k: v if isinstance(v, str) else _json(v) for k, v in properties.items()}

@@ -25,5 +25,6 @@ for _module in (
     "search",
     "special",
     "text",
+    "items",
 ):
     import_module(f"edgeml.ir.ops_{_module}")

@@ -51,24 +51,29 @@ def _check_analysis(types: Types, attrs: Attrs) -> None:
 
 def _infer_terms(types: Types, attrs: Attrs) -> ValueType:
     _check_analysis(types, attrs)
-    vocabulary = attrs["vocabulary"]
+    check_vocabulary(attrs["vocabulary"])
+    return counts(attrs["dtype"], len(attrs["vocabulary"]))
+
+
+def check_vocabulary(vocabulary: Attr) -> None:
+    """Raise ProgramError unless it is a tuple of strings."""
     if not isinstance(vocabulary, tuple) or not all(isinstance(term, str) for term in vocabulary):
         raise ProgramError("a vocabulary is a tuple of strings")
-    return _counts(attrs["dtype"], len(vocabulary))
 
 
 def _infer_hashed(types: Types, attrs: Attrs) -> ValueType:
     _check_analysis(types, attrs)
-    return _counts(attrs["dtype"], attrs["columns"])
+    return counts(attrs["dtype"], attrs["columns"])
 
 
-def _counts(dtype: str, width: int) -> ValueType:
+def counts(dtype: str, width: int) -> ValueType:
+    """The type of so many columns of counts. Raises ProgramError for what is none."""
     if dtype not in NUMBERS or not 1 <= width < 2**31:
         raise ProgramError(f"counts of {dtype} in {width} columns")
     return ValueType(dtype, width)  # type: ignore[arg-type]  # one of NUMBERS
 
 
-def _source(
+def source(
     name: str, infer: Infer, attrs: Mapping[str, str], arity: int | None = 1
 ) -> Callable[[Callable[..., Sparse]], Any]:
     """Enter the decorated function in the op table, dense, and as it is among the sparse sources."""
@@ -97,7 +102,7 @@ def _analyse(analysis: Mapping[str, Any]) -> Callable[[str], Sequence[str]]:
 _PLACES: dict[int, tuple[tuple[str, ...], dict[str, int]]] = {}
 
 
-def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
+def places(vocabulary: tuple[str, ...]) -> dict[str, int]:
     """Column of each term; found by the tuple itself, since hashing 100,000 strings takes longer than a document."""
     found = _PLACES.get(id(vocabulary))
     if found is None or found[0] is not vocabulary:
@@ -107,7 +112,7 @@ def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
     return found[1]
 
 
-def _rows(rows: Sequence[Mapping[int, float]], width: int, dtype: str) -> Sparse:
+def rows_of(rows: Sequence[Mapping[int, float]], width: int, dtype: str) -> Sparse:
     """Columns and numbers of each row."""
     ends = np.cumsum([0, *map(len, rows)])
     columns = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(ends[-1]))
@@ -117,19 +122,19 @@ def _rows(rows: Sequence[Mapping[int, float]], width: int, dtype: str) -> Sparse
     return Sparse(numbers[order], columns[order], ends, width)
 
 
-@_source("Terms", _infer_terms, {**ANALYSIS, "vocabulary": "keys", "binary": "bool", "dtype": "str"})
+@source("Terms", _infer_terms, {**ANALYSIS, "vocabulary": "keys", "binary": "bool", "dtype": "str"})
 def terms(x: Array, vocabulary: tuple[str, ...], binary: bool, dtype: str, **analysis: Any) -> Sparse:
     """How often each term of the vocabulary occurs in a document; with ``binary`` 1 where it does."""
-    analyse, place = _analyse(analysis), _places(vocabulary).get
+    analyse, place = _analyse(analysis), places(vocabulary).get
     counted = (Counter(map(place, analyse(document))) for document in x[:, 0])
     rows = []
     for row in counted:
         row.pop(None, None)  # terms outside the vocabulary
         rows.append(dict.fromkeys(row, 1) if binary else row)
-    return _rows(rows, len(vocabulary), dtype)  # type: ignore[arg-type]  # None is gone
+    return rows_of(rows, len(vocabulary), dtype)  # type: ignore[arg-type]  # None is gone
 
 
-@_source(
+@source(
     "HashedTerms",
     _infer_hashed,
     {**ANALYSIS, "columns": "int", "signed": "bool", "binary": "bool", "dtype": "str"},
@@ -153,35 +158,10 @@ def hashed_terms(x: Array, columns: int, signed: bool, binary: bool, dtype: str,
                 "decode the text anew, with errors='replace'",
             ) from None
         rows.append(dict.fromkeys(row, 1) if binary else row)
-    return _rows(rows, columns, dtype)
+    return rows_of(rows, columns, dtype)
 
 
-# --- dicts ----------------------------------------------------------------------------------------------------------
-def _infer_cells(types: Types, attrs: Attrs) -> ValueType:
-    keys = attrs["keys"]
-    if not isinstance(keys, tuple) or len(keys) != len(types) or not all(isinstance(key, str) for key in keys):
-        raise ProgramError("HashedCells needs a key, a string, for each of its columns")
-    if any(t.width != 1 or t.dtype not in ("string", "float64") for t in types):
-        raise ProgramError("HashedCells takes columns of strings and of float64")
-    return _counts("float64", attrs["columns"])
-
-
-@_source("HashedCells", _infer_cells, {"keys": "keys", "columns": "int", "signed": "bool"}, arity=None)
-def hashed_cells(*xs: Array, keys: tuple[str, ...], columns: int, signed: bool) -> Sparse:
-    """Cells added up in the columns of their hashes, times the sign where ``signed``: a number by that of its key, a
-    string counts 1 by that of ``key=string``, a missing one not at all.
-    """
-    texts = [x.dtype == object for x in xs]
-    rows = []
-    for cells in zip(*(x[:, 0].tolist() for x in xs), strict=True):
-        row: dict[int, float] = {}
-        for key, cell, text in zip(keys, cells, texts, strict=True):
-            if not isinstance(cell, str) if text else cell == 0:
-                continue
-            column, sign = hashed(f"{key}={cell}" if text else key, columns)
-            row[column] = row.get(column, 0.0) + (1.0 if text else cell) * (sign if signed else 1)
-        rows.append(row)
-    return _rows(rows, columns, "float64")
-
-
-__all__ = ["ACCENTS", "ANALYSIS", "ANALYZERS", "DEFAULT_PATTERN", "token_pattern"]
+__all__ = [
+    "ACCENTS", "ANALYSIS", "ANALYZERS", "DEFAULT_PATTERN", "check_vocabulary", "counts", "places", "rows_of", "source",
+    "token_pattern",
+]  # fmt: skip

@@ -60,6 +60,16 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
+def pattern_atoms(pattern: str) -> tuple[bool, bool, list[tuple[str, str]]]:
+    """Of a pattern that ``token_pattern`` knows: whether it has ``\\b`` at its start and at its end, and its classes
+    or characters, each with how often it may come ("" for once).
+    """
+    found = _PATTERN.fullmatch(pattern)
+    assert found is not None
+    atoms = [(a[0].removesuffix(a["times"] or ""), a["times"] or "") for a in _ATOM.finditer(found["atoms"])]
+    return bool(found["start"]), bool(found["end"]), atoms
+
+
 def _varies(times: str | None) -> bool:
     return times is not None and (times in "+*?" or "," in times)
 

@@ -29,6 +29,12 @@ _DOCUMENTS = (
     "Ⅳ ﬁn ½ x²", "nul\0nul a\tb\r\nc\u2028d\u00a0\u3000e", "日本語 한국어 हिन्दी", "\U0001d400\U0001d401 \U00010400",
     "a" * 10_000, "word " * 2_000,
 )  # fmt: skip
+# Of several items: none, empty names, repeated ones, what adds up to nothing, and letters of several bytes.
+_ITEMS: dict[str, list[Any]] = {
+    "tokens": [[], [""], ["a"] * 7, ["never seen", "Straße", "\U0001f600", "日本語"], [f"t{i}" for i in range(40)]],
+    "pairs": [[], [("", 1)], [("a", 2.5), ("a", -2.5)], [("a", 0), ("b", "Straße"), ("日", 1e-300)], [("a", 1e300)]],
+    "dicts": [{}, {"": 1}, {"never seen": 2.5, "Straße": "\U0001f600"}, {"a": 0, "日": 1e300}],
+}
 _DATES = ("1970-01-01", "1969-12-31T23:59:59", "2000-02-29", "2100-12-31", "NaT")
 _INTS = (0, -1, 1, 255, 256, 2**31, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63))
 
@@ -41,7 +47,6 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
         for at, column in enumerate(sample.schema.columns)
         if column.used and column.kind != "any"
         for value in _values(sample, at, column)
-        if sample.schema.rows != "dicts" or sample.schema.extra == "ignored" or _has_hash(column, value)
     ]
     if len(cells) > most:
         cells = [cells[i] for i in np.sort(rng.choice(len(cells), most, replace=False))]
@@ -59,15 +64,12 @@ def awkward_rows(sample: Sample, *, most: int, seed: int = 0) -> Sample:
     return Sample(_edit(base, sample, edits), sample.schema)
 
 
-def _has_hash(column: Column, value: Any) -> bool:
-    """Whether FeatureHasher takes the value; a model refuses the others before it makes columns of them."""
-    return value is not None and (column.kind != "string" or isinstance(value, str))
-
-
 def _values(sample: Sample, at: int, column: Column) -> list[Any]:
     """Awkward cells that the column's dtype can hold."""
     import pandas as pd
 
+    if column.items is not None:
+        return _ITEMS[column.items]
     cells = _column(sample.rows, at, column.name)
     dtype = cells.dtype
     # scikit-learn refuses pandas.NA in many places: it comes only into columns that had it in fit.
@@ -116,7 +118,7 @@ def _edit(rows: Any, sample: Sample, edits: list[tuple[int, int, Any]]) -> Any:
     if not hasattr(rows, "iloc") and rows.ndim == 1:
         rows, names = rows.copy(), sample.schema.names
         for row, at, value in edits:
-            rows[row] = {**rows[row], names[at]: value} if isinstance(rows[row], dict) else value
+            rows[row] = {**rows[row], names[at]: value} if sample.schema.rows == "dicts" else value
         return rows
     if not hasattr(rows, "iloc"):
         rows = rows.copy()

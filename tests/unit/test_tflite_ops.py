@@ -34,7 +34,7 @@ NOT_IN_A_GRAPH = {
     "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
     "HeapK": "one cell after the other", "VisitOrder": "float64 comparisons",
     "CouplePairs": "iterations", "Loop": "iterations", "Solve": "float64 pivots",
-    "Terms": "strings", "HashedTerms": "strings", "HashedCells": "strings",
+    "Terms": "strings", "HashedTerms": "strings", "HashedItems": "strings", "CountedItems": "strings",
     "Floor": "float64 comparisons", "Round": "float64 comparisons", "Sign": "float64 comparisons",
     "Fmod": "float64 comparisons",
     "Sin": "float64 angles", "Cos": "float64 angles", "Pow": "float64 exponents", "Convolve": "float64 sums",

@@ -84,7 +84,37 @@ def dicts() -> Any:
     return rows, np.arange(60) % 2
 
 
-_NO = {"onnx": "locale", "tflite": "TFLite has no strings"}
+def lists() -> Any:
+    """Lists of strings, empty ones among them, and two classes."""
+    rng = np.random.default_rng(7)
+    rows = np.empty(40, dtype=object)
+    for at in range(40):
+        rows[at] = rng.choice(_WORDS, rng.integers(0, 6)).tolist()
+    return rows, np.arange(40) % 2
+
+
+def pairs() -> Any:
+    """Lists of pairs of a name and a number or a string, names repeated, and two classes."""
+    rng = np.random.default_rng(8)
+    rows = np.empty(40, dtype=object)
+    for at in range(40):
+        values = [float(rng.normal()), int(rng.integers(-2, 3)), "x", "Ü"]
+        rows[at] = [(str(rng.choice(_WORDS)), values[rng.integers(4)]) for _ in range(rng.integers(0, 6))]
+    return rows, np.arange(40) % 2
+
+
+def dicts_of_lists() -> Any:
+    """Dicts with lists of strings, and a key that holds both strings and numbers."""
+    rows, y = dicts()
+    rows = rows.copy()
+    for at in range(len(rows)):
+        rows[at] = {**rows[at], "tags": ["a", "b", "a"][: at % 4], "mixed": "x" if at % 3 else 2.5}
+    return rows, y
+
+
+_NO = {"tflite": "TFLite has no strings"}
+_NO_HASH = {"onnx": "bytes of a string"}  # which onnxruntime does not give
+_NO_ITEMS = {"onnx": "no lists or dicts"}
 
 
 def _texts(estimator: Any, data: Any = documents, **more: Any) -> Any:
@@ -121,7 +151,7 @@ VARIANTS = (
     _texts(CountVectorizer(token_pattern=r"(?u)\b\w+\b")),
     _texts(CountVectorizer(token_pattern=r"\b[a-zA-Z]{3,}\b")),
     _texts(CountVectorizer(token_pattern=r"[^\s]+")),
-    _texts(CountVectorizer(token_pattern=r"(?u)\b[\w'-]+\b")),
+    _texts(CountVectorizer(token_pattern=r"(?u)\b[\w'-]+\b"), onnx="for letters beyond ASCII"),
     _texts(CountVectorizer(token_pattern=r"\d+")),
     _texts(CountVectorizer(binary=True)),
     _texts(CountVectorizer(dtype=np.float32)),
@@ -138,11 +168,11 @@ VARIANTS = (
     _texts(TfidfVectorizer(dtype=np.float32)),
     _texts(TfidfVectorizer(dtype=np.float32, sublinear_tf=True, norm="l1")),
     _texts(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)),
-    _texts(HashingVectorizer(n_features=64)),
-    _texts(HashingVectorizer(n_features=13, norm="l1", alternate_sign=False)),
-    _texts(HashingVectorizer(n_features=5, norm=None, binary=True)),
-    _texts(HashingVectorizer(n_features=7, norm=None, dtype=np.float32)),
-    _texts(HashingVectorizer(n_features=100, analyzer="char_wb", ngram_range=(2, 3))),
+    _texts(HashingVectorizer(n_features=64), **_NO_HASH),
+    _texts(HashingVectorizer(n_features=13, norm="l1", alternate_sign=False), **_NO_HASH),
+    _texts(HashingVectorizer(n_features=5, norm=None, binary=True), **_NO_HASH),
+    _texts(HashingVectorizer(n_features=7, norm=None, dtype=np.float32), **_NO_HASH),
+    _texts(HashingVectorizer(n_features=100, analyzer="char_wb", ngram_range=(2, 3)), **_NO_HASH),
     variant(TfidfTransformer(), positive),
     variant(TfidfTransformer(), float32),
     variant(TfidfTransformer(norm="l1"), positive),
@@ -162,7 +192,7 @@ VARIANTS = (
     _with(TfidfVectorizer(), MLPClassifier((5,), max_iter=20, random_state=0)),
     _with(TfidfVectorizer(), RandomForestClassifier(5, random_state=0)),
     _with(TfidfVectorizer(), KMeans(3, n_init=1, random_state=0)),
-    _with(HashingVectorizer(n_features=2**20), LogisticRegression()),
+    _with(HashingVectorizer(n_features=2**20), LogisticRegression(), **_NO_HASH),
     _texts(make_pipeline(CountVectorizer(), TfidfTransformer(), LogisticRegression()), of="TfidfTransformer"),
     _texts(make_pipeline(CountVectorizer(), MaxAbsScaler(), LogisticRegression()), of="MaxAbsScaler"),
     _texts(make_pipeline(CountVectorizer(), Normalizer("max"), LogisticRegression()), of="Normalizer"),
@@ -179,7 +209,18 @@ VARIANTS = (
     variant(DictVectorizer(sparse=False, separator=": "), dicts),
     variant(DictVectorizer(sort=False, dtype=np.float32), dicts),
     variant(make_pipeline(DictVectorizer(), LogisticRegression()), dicts, of="DictVectorizer"),
-    _texts(FeatureHasher(n_features=32), dicts),
-    _texts(FeatureHasher(n_features=6, alternate_sign=False, dtype=np.float32), dicts),
-    _texts(make_pipeline(FeatureHasher(n_features=2**18), LogisticRegression()), dicts, of="FeatureHasher"),
+    _texts(FeatureHasher(n_features=32), dicts, **_NO_ITEMS),
+    _texts(FeatureHasher(n_features=6, alternate_sign=False, dtype=np.float32), dicts, **_NO_ITEMS),
+    _texts(
+        make_pipeline(FeatureHasher(n_features=2**18), LogisticRegression()), dicts, of="FeatureHasher", **_NO_ITEMS
+    ),
+    _texts(DictVectorizer(), dicts_of_lists, **_NO_ITEMS),
+    _texts(DictVectorizer(sparse=False, separator=": ", dtype=np.float32), dicts_of_lists, **_NO_ITEMS),
+    _texts(FeatureHasher(n_features=32, input_type="string"), lists, **_NO_ITEMS),
+    _texts(FeatureHasher(n_features=7, input_type="string", alternate_sign=False, dtype=np.int64), lists, **_NO_ITEMS),
+    _texts(FeatureHasher(n_features=16, input_type="pair"), pairs, **_NO_ITEMS),
+    _texts(FeatureHasher(n_features=5, input_type="pair", dtype=np.float32), pairs, **_NO_ITEMS),
+    _texts(
+        make_pipeline(FeatureHasher(input_type="string"), LogisticRegression()), lists, of="FeatureHasher", **_NO_ITEMS
+    ),
 )
