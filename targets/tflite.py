@@ -33,6 +33,8 @@ from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     tflite_ml_ops,
     tflite_ops,
     tflite_quantised_ops,
+    tflite_search,
+    tflite_special,
 )
 from edgeml.targets.base import About, refuse_texts
 from edgeml.targets.tflite_centre import centre

@@ -27,18 +27,15 @@ FINITE = np.array([0.1, -0.2, 3.7, 1e5, -1e-3, 12.5, -40.0, 0.0])
 UNEVEN = np.array([0.11, -0.23, 3.7, 1e5, -1e-3, 12.5, -41.0, 0.0])
 INTS = np.array([0, 1, -1, 7, 2**29, -(2**29), 255])
 BOOLS = np.array([True, False])
-ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
+ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear", "Convolve", "Sin", "Cos"}
 # Left out of a graph on purpose; see tflite_split.py for where they run.
 NOT_IN_A_GRAPH = {
     "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
-    "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
-    "HeapK": "one cell after the other", "VisitOrder": "float64 comparisons",
+    "Distances": "float64 sums", "VisitOrder": "float64 comparisons",
     "CouplePairs": "iterations", "Loop": "iterations", "Solve": "float64 pivots",
     "Terms": "strings", "HashedTerms": "strings", "HashedCells": "strings",
     "Floor": "float64 comparisons", "Round": "float64 comparisons", "Sign": "float64 comparisons",
-    "Fmod": "float64 comparisons",
-    "Sin": "float64 angles", "Cos": "float64 angles", "Pow": "float64 exponents", "Convolve": "float64 sums",
-    "Log1p": "no builtin", "Expm1": "no builtin", "Erf": "no builtin", "NormalQuantile": "no builtin",
+    "Fmod": "float64 comparisons", "NormalQuantile": "no builtin",
     "Digamma": "no builtin", "LogGamma": "no builtin", "BesselK": "no builtin",
 }  # fmt: skip
 
@@ -119,6 +116,31 @@ for _knots in (np.array([0.5]), np.array([0.0, 1.0]), np.linspace(-2, 2, 9)):
         lambda b, x, k=_knots: b.op("Interp", x, xs=k, ys=np.cos(k) + 2),
         1e-6,
     )
+case(
+    "Log1p",
+    {"x": np.concatenate([np.linspace(-0.99, 2, 301), np.geomspace(1e-30, 1e30, 301)])},
+    lambda b, x: b.log1p(x),
+    1e-6,
+)
+case(
+    "Expm1",
+    {"x": np.concatenate([np.linspace(-20, 20, 401), np.geomspace(1e-30, 1, 301)])},
+    lambda b, x: b.expm1(x),
+    1e-6,
+)
+case("Erf", {"x": np.concatenate([np.linspace(-6, 6, 401), np.geomspace(1e-30, 1, 301)])}, lambda b, x: b.erf(x), 1e-6)
+case("Pow", {"x": np.linspace(0.01, 9, 301), "y": np.linspace(-8, 8, 301)}, lambda b, x, y: b.pow(x, y), 1e-6)
+case("Sin", {"x": np.linspace(-3, 3, 400)}, lambda b, x: b.sin(x), 1e-6)
+case("Cos", {"x": np.linspace(-1.5, 1.5, 400)}, lambda b, x: b.cos(x), 1e-6)
+for _width in (1, 5, 16, 37):
+    _cells = {"x": rows_of(FINITE, _width), "y": rows_of(FINITE, _width, 1)}
+    case("Convolve", _cells, lambda b, x, y: b.op("Convolve", x, y), 1e-6)
+for _k in (1, 3, 7):
+    case("TopK", {"x": rows_of(FLOATS, 7)}, lambda b, x, k=_k: b.top_k(x, k))
+case("HeapK", {"x": rows_of(FLOATS, 7)}, lambda b, x: b.heap_k(x, 1))
+for _values in (FLOATS, INTS, BOOLS):
+    _cells = {"x": rows_of(_values, 5), "i": rows_of(np.arange(5), 3)}
+    case("TakeAlong", _cells, lambda b, x, i: b.take_along(x, i))
 case("CheckFinite", {"x": rows_of(FINITE, 3)}, lambda b, x: b.check_finite(x, "step"))
 case("Require", {"x": rows_of(FINITE, 3)}, lambda b, x: b.require(x, x == x, "never"))
 _codes = np.random.default_rng(0).integers(-127, 128, (4, 3))
