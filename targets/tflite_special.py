@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeml.ir.elementary_special import Vocabulary, erf_of, expm1_of, log1p_of
 from edgeml.ir.program import Node
+from edgeml.ir.table import Array
 from edgeml.targets.terms import Term, unary, where
 from edgeml.targets.tflite_graph import ROWS, Tensor
 from edgeml.targets.tflite_lowering import Lowering, Value, lowers
@@ -31,23 +32,42 @@ _BUILTINS = {
 _BOOLS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or")
 
 
-class _Term(Term):
+class Float32(Term):
     """A float32 or bool tensor of the graph, (rows or 1, width)."""
 
     def __init__(self, lowering: Lowering, tensor: Tensor) -> None:
         self.lowering, self.tensor = lowering, tensor
 
-    def op(self, name: str, *operands: Any) -> _Term:
+    def op(self, name: str, *operands: Any) -> Float32:
         g, w = self.lowering.graph, self.lowering
-        xs = [x.tensor if isinstance(x, _Term) else g.constant(w.number(np.full((1, 1), x))) for x in operands]
+        xs = [x.tensor if isinstance(x, Float32) else g.constant(w.number(np.full((1, 1), x))) for x in operands]
         rows = ROWS if any(x.shape[0] == ROWS for x in xs) else 1
         shape = (rows, max(x.shape[1] for x in xs))
-        return _Term(w, g.op(_BUILTINS[name], xs, shape, "bool" if name in _BOOLS else "float32"))
+        return Float32(w, g.op(_BUILTINS[name], xs, shape, "bool" if name in _BOOLS else "float32"))
+
+    def columns(self, indices: list[int]) -> Float32:
+        """Columns by position."""
+        return Float32(self.lowering, self.lowering.graph.gather(self.tensor, np.array(indices, np.int32), axis=1))
+
+    def beside(self, others: list[Float32]) -> Float32:
+        """This one's columns and those of others of as many rows."""
+        tensors = [self.tensor, *(x.tensor for x in others)]
+        shape = (self.tensor.shape[0], sum(x.shape[1] for x in tensors))
+        return Float32(self.lowering, self.lowering.graph.op("CONCATENATION", tensors, shape, axis=1))
+
+    def linear(self, weight: Array) -> Float32:
+        """The product with a matrix, one row of ``weight`` for each column of the result."""
+        shape, bias = (self.tensor.shape[0], len(weight)), np.zeros(len(weight), np.float32)
+        return Float32(self.lowering, self.lowering.graph.op("FULLY_CONNECTED", [self.tensor, weight, bias], shape))
+
+    def total(self) -> Float32:
+        """The sum of each row."""
+        return Float32(self.lowering, self.lowering.graph.reduce("SUM", self.tensor, 1, keep=True))
 
 
-def _exp(x: _Term) -> _Term:
+def _exp(x: Float32) -> Float32:
     """XNNPACK's exponential of NaN is 0."""
-    result: _Term = where(x == x, x.op("Exp", x), x)
+    result: Float32 = where(x == x, x.op("Exp", x), x)
     return result
 
 
@@ -61,12 +81,12 @@ _GRAPH = Vocabulary(
     sin=unary("Sin"),
     cos=unary("Cos"),
 )
-_FORMULAS = {"Log1p": log1p_of(_GRAPH), "Expm1": expm1_of(_GRAPH), "Erf": erf_of(_GRAPH)}
+FORMULAS = {"Log1p": log1p_of(_GRAPH), "Expm1": expm1_of(_GRAPH), "Erf": erf_of(_GRAPH)}
 
 
-@lowers(*_FORMULAS)
+@lowers(*FORMULAS)
 def formula(w: Lowering, node: Node, x: Value) -> Tensor:
-    result: Tensor = _FORMULAS[node.op](_Term(w, x.tensor)).tensor
+    result: Tensor = FORMULAS[node.op](Float32(w, x.tensor)).tensor
     return result
 
 
@@ -79,7 +99,7 @@ def power(w: Lowering, node: Node, x: Value, y: Value) -> Tensor:
 def wave(w: Lowering, node: Node, x: Value) -> Tensor:
     """Rows with an angle beyond LARGEST_ANGLE are refused: float32 does not know where on the circle they are."""
     if not x.one_row:
-        beyond = (abs(_Term(w, x.tensor)) > LARGEST_ANGLE).tensor
+        beyond = (abs(Float32(w, x.tensor)) > LARGEST_ANGLE).tensor
         where_ = f"step {w.origin}" if w.origin else "the pipeline"
         message = (
             f"an angle of {where_} is beyond {LARGEST_ANGLE:g}, more than the float32 arithmetic of TFLite resolves"
