@@ -29,6 +29,7 @@ from edgeml.passes import run_passes, simplify
 from edgeml.passes.rank import RANK_TREES
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     native,
+    tflite_iterate,
     tflite_leaves,
     tflite_ml_ops,
     tflite_ops,

@@ -32,12 +32,22 @@ ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear", "Convolve"
 NOT_IN_A_GRAPH = {
     "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
     "Distances": "float64 sums", "VisitOrder": "float64 comparisons",
-    "CouplePairs": "iterations", "Loop": "iterations", "Solve": "float64 pivots",
+    "CouplePairs": "iterations",
     "Terms": "strings", "HashedTerms": "strings", "HashedCells": "strings",
     "Floor": "float64 comparisons", "Round": "float64 comparisons", "Sign": "float64 comparisons",
     "Fmod": "float64 comparisons", "NormalQuantile": "no builtin",
     "Digamma": "no builtin", "LogGamma": "no builtin", "BesselK": "no builtin",
 }  # fmt: skip
+
+
+def halved(b, x, given):
+    """Each row in halves until it is at most 1, seven times at most."""
+
+    def body(state, given):
+        after = state * 0.5 + 0.0 * given
+        return after, state.builder.max(after) > 1.0
+
+    return b.loop(x, [given], 7, body)
 
 
 def rows_of(values, width, seed=0, count=64):
@@ -141,6 +151,15 @@ case("HeapK", {"x": rows_of(FLOATS, 7)}, lambda b, x: b.heap_k(x, 1))
 for _values in (FLOATS, INTS, BOOLS):
     _cells = {"x": rows_of(_values, 5), "i": rows_of(np.arange(5), 3)}
     case("TakeAlong", _cells, lambda b, x, i: b.take_along(x, i))
+case("Loop", {"x": rows_of(np.array([0.5, 3.0, 90.0, 1e4]), 2), "given": np.zeros(64)}, halved)
+_squares = np.einsum("nij,nkj->nik", *[np.random.default_rng(0).normal(size=(20, 3, 5))] * 2) + np.eye(3)
+_squares[3] = -np.eye(3)  # not positive definite
+case(
+    "Solve",
+    {"m": _squares.reshape(20, 9), "r": rows_of(FINITE[:3], 3, count=20)},
+    lambda b, m, r: b.op("Solve", m, r),
+    1e-5,
+)
 case("CheckFinite", {"x": rows_of(FINITE, 3)}, lambda b, x: b.check_finite(x, "step"))
 case("Require", {"x": rows_of(FINITE, 3)}, lambda b, x: b.require(x, x == x, "never"))
 _codes = np.random.default_rng(0).integers(-127, 128, (4, 3))
