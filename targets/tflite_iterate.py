@@ -13,10 +13,15 @@ from edgeml.ir.program import Node, Program
 from edgeml.targets.tflite_graph import ROWS, Graph, Tensor
 from edgeml.targets.tflite_lowering import Lowering, Value, lowers
 
+# Operators that one answer may run through: some tenths of a second on a laptop.
+_MOST_OPERATORS = 200_000
+
 
 @lowers("Loop")
 def loop(w: Lowering, node: Node, state: Value, *given: Value) -> Tensor:
     body: Program = node.attrs["body"]
+    if _operators(node) > _MOST_OPERATORS:
+        raise w.refuse(f"iterates up to {node.attrs['most']} times over {len(body.nodes)} operations, too long a way")
     most, origin = np.full(1, node.attrs["most"], np.int32), w.origin
     one = (ROWS, 1)
 
@@ -39,6 +44,14 @@ def loop(w: Lowering, node: Node, state: Value, *given: Value) -> Tensor:
     start = w.all_rows(state)
     every = w.graph.op("LOGICAL_NOT", [w.no()], one)
     return w.graph.loop([np.zeros(1, np.int32), every, start, *(x.tensor for x in given)], goes_on, step)[2]
+
+
+def _operators(node: Node) -> int:
+    """At most so many operations of the program."""
+    if node.op != "Loop":
+        return 1
+    most: int = node.attrs["most"]
+    return most * sum(map(_operators, node.attrs["body"].nodes))
 
 
 @lowers("Solve")

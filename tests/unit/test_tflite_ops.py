@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
+from edgeml.errors import FormatError
 from edgeml.ir import Builder, interpreter
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_raw import NATIVE_ONLY
@@ -316,3 +317,12 @@ def test_node_table_is_compact():
     values = [t.tree_.value[t.tree_.children_left < 0, 0] for t in est.estimators_]
     leaves = len(np.unique(np.concatenate(values), axis=0))
     assert len(members["model.tflite"]) < 3 * nodes + 8 * leaves + 8_000
+
+
+def test_an_iteration_without_an_end_in_sight_is_refused():
+    b = Builder()
+    x = b.input("x", "float64", 1)
+    value = b.loop(x, [], 10**6, lambda state: (state * 0.5, state > 0.0))
+    b.output("out", [value], "matrix", "<f8")
+    with pytest.raises(FormatError, match="iterates up to 1000000 times over 4 operations"):
+        graph_answers(b.finish(), {"x": np.ones(3)})
