@@ -13,7 +13,7 @@ from tests.tflite_oracle import graph_answers, operators, read
 NAN, INF = np.nan, np.inf
 POOLS = {
     "ties": np.array([1.0, 2.0, 3.0]),
-    "odd": np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 3.4e38, -3.4e38, 1e-42]),
+    "odd": np.array([0.0, -0.0, 1.0, -1.0, NAN, np.copysign(NAN, -1), INF, -INF, 3.4e38, -3.4e38, 1e-42]),
     "many": np.arange(300.0) / 7,
     "alike": np.array([5.0]),
 }
