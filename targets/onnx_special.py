@@ -22,12 +22,11 @@ from edgeml.ir.elementary_special import (
 )
 from edgeml.ir.program import Node
 from edgeml.targets.onnx_graph import Tensor, Writer, lowers
+from edgeml.targets.terms import Term, unary, where
 
 
-class _Term:
-    """A float64 or bool value of the graph with Python's operators."""
-
-    __hash__ = object.__hash__
+class _Term(Term):
+    """A float64 or bool value of the graph."""
 
     def __init__(self, writer: Writer, value: ir.Value) -> None:
         self.writer, self.value = writer, value
@@ -35,79 +34,20 @@ class _Term:
     def op(self, name: str, *operands: Any) -> _Term:
         return _Term(self.writer, self.writer.op(name, *(_operand(x) for x in operands)))
 
-    def __add__(self, other: Any) -> _Term:
-        return self.op("Add", self, other)
-
-    def __radd__(self, other: Any) -> _Term:
-        return self.op("Add", other, self)
-
-    def __sub__(self, other: Any) -> _Term:
-        return self.op("Sub", self, other)
-
-    def __rsub__(self, other: Any) -> _Term:
-        return self.op("Sub", other, self)
-
-    def __mul__(self, other: Any) -> _Term:
-        return self.op("Mul", self, other)
-
-    def __rmul__(self, other: Any) -> _Term:
-        return self.op("Mul", other, self)
-
-    def __truediv__(self, other: Any) -> _Term:
-        return self.op("Div", self, other)
-
-    def __rtruediv__(self, other: Any) -> _Term:
-        return self.op("Div", other, self)
-
-    def __neg__(self) -> _Term:
-        return self.op("Neg", self)
-
-    def __abs__(self) -> _Term:
-        return self.op("Abs", self)
-
-    def __lt__(self, other: Any) -> _Term:
-        return self.op("Less", self, other)
-
-    def __le__(self, other: Any) -> _Term:
-        return self.op("LessOrEqual", self, other)
-
-    def __gt__(self, other: Any) -> _Term:
-        return self.op("Greater", self, other)
-
-    def __ge__(self, other: Any) -> _Term:
-        return self.op("GreaterOrEqual", self, other)
-
-    def __eq__(self, other: Any) -> _Term:  # type: ignore[override]  # a term compares elementwise, as arrays do
-        return self.op("Equal", self, other)
-
-    def __ne__(self, other: Any) -> _Term:  # type: ignore[override]  # as __eq__
-        equal = self.op("Equal", self, other)
-        return equal.op("Not", equal)
-
-    def __and__(self, other: Any) -> _Term:
-        return self.op("And", self, other)
-
-    def __or__(self, other: Any) -> _Term:
-        return self.op("Or", self, other)
-
 
 def _operand(x: Any) -> Any:
     return x.value if isinstance(x, _Term) else np.float64(x)
 
 
-def _where(condition: _Term, x: Any, y: Any) -> _Term:
-    return condition.op("Where", condition, x, y)
-
-
 _GRAPH = Vocabulary(
-    where=_where,
-    nearest=lambda x: x.op("Round", x),
-    floor=lambda x: x.op("Floor", x),
-    exp=lambda x: x.op("Exp", x),
-    log=lambda x: x.op("Log", x),
-    sqrt=lambda x: x.op("Sqrt", x),
-    sin=lambda x: x.op("Sin", x),
-    cos=lambda x: x.op("Cos", x),
+    where=where,
+    nearest=unary("Round"),
+    floor=unary("Floor"),
+    exp=unary("Exp"),
+    log=unary("Log"),
+    sqrt=unary("Sqrt"),
+    sin=unary("Sin"),
+    cos=unary("Cos"),
 )
 _FORMULAS = {
     "Log1p": log1p_of(_GRAPH),
@@ -117,7 +57,7 @@ _FORMULAS = {
     "Digamma": digamma_of(_GRAPH),
     "LogGamma": log_gamma_of(_GRAPH),
     # onnxruntime's Sign of NaN is 0.
-    "Sign": sign_of(_where),
+    "Sign": sign_of(where),
 }
 _bessel_k = bessel_k_of(_GRAPH)
 

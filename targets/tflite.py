@@ -29,10 +29,13 @@ from edgeml.passes import run_passes, simplify
 from edgeml.passes.rank import RANK_TREES
 from edgeml.targets import (  # noqa: F401  # they enter their lowerings
     native,
+    tflite_iterate,
     tflite_leaves,
     tflite_ml_ops,
     tflite_ops,
     tflite_quantised_ops,
+    tflite_search,
+    tflite_special,
 )
 from edgeml.targets.base import About, refuse_texts
 from edgeml.targets.tflite_centre import centre

@@ -7,7 +7,7 @@ vectors. The schema is imported when a model is made and not before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +30,16 @@ DTYPES = {
 
 # Operator -> its table of options in the schema; the others have none.
 _OPTIONS = {
-    "ABS": "Abs", "ADD": "Add", "ADD_N": "AddN", "ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin", "CAST": "Cast",
-    "CONCATENATION": "Concatenation", "DEQUANTIZE": "Dequantize", "DIV": "Div", "EQUAL": "Equal", "EXP": "Exp",
+    "ABS": "Abs", "ADD": "Add", "ADD_N": "AddN", "ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin", "BITCAST": "Bitcast",
+    "CAST": "Cast", "CONCATENATION": "Concatenation", "COS": "Cos", "DEQUANTIZE": "Dequantize", "DIV": "Div",
+    "EQUAL": "Equal", "EXP": "Exp",
     "FULLY_CONNECTED": "FullyConnected", "GATHER": "Gather", "GREATER": "Greater", "GREATER_EQUAL": "GreaterEqual",
     "LESS": "Less", "LESS_EQUAL": "LessEqual", "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot",
     "LOGICAL_OR": "LogicalOr", "LOG_SOFTMAX": "LogSoftmax", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
-    "MUL": "Mul", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "PAD": "Pad", "QUANTIZE": "Quantize",
+    "MUL": "Mul", "NEG": "Neg", "NOT_EQUAL": "NotEqual", "PAD": "Pad", "POW": "Pow", "QUANTIZE": "Quantize",
     "REDUCE_ANY": "Reducer", "REDUCE_MAX": "Reducer", "REDUCE_MIN": "Reducer", "RESHAPE": "Reshape",
     "SELECT_V2": "SelectV2", "SLICE": "Slice", "SOFTMAX": "Softmax", "SQUARED_DIFFERENCE": "SquaredDifference",
-    "SUB": "Sub", "SUM": "Reducer", "UNPACK": "Unpack",
+    "SUB": "Sub", "SUM": "Reducer", "TOPK_V2": "TopKV2", "UNPACK": "Unpack", "WHILE": "While",
 }  # fmt: skip
 
 
@@ -84,14 +85,14 @@ class Model:
         self._buffers: list[bytes] = [b""]  # the first is empty by definition: tensors that are computed use it
         self._places: dict[bytes, int] = {}
 
-    def graph(self, name: str) -> Graph:
-        """A new subgraph."""
-        self._graphs.append(Graph(self, name))
+    def graph(self, name: str, signature: bool = True) -> Graph:
+        """A new subgraph; one without a signature is part of another."""
+        self._graphs.append(Graph(self, name, len(self._graphs), signature))
         return self._graphs[-1]
 
     def discard(self, graph: Graph) -> None:
-        """Take a graph out again."""
-        self._graphs.remove(graph)
+        """Take a graph out again, and all that came after it: its parts."""
+        del self._graphs[graph.number :]
 
     def describe(self, name: str, content: bytes) -> None:
         """Add an entry of metadata."""
@@ -110,10 +111,10 @@ class Model:
         numbers = {0: 0}
         p = Packer(self.schema)
         graphs: list[int] = []
-        for index, graph in enumerate(self._graphs):
-            graph.number(self._graphs[0] if index else None)
+        for graph in self._graphs:
+            graph.settle(self._graphs[0] if graph.number and graph.has_signature else None)
             graphs.append(graph.packed(p, operators, numbers))
-        signatures = [graph.signature(p, index) for index, graph in enumerate(self._graphs)]
+        signatures = [graph.signature(p) for graph in self._graphs if graph.has_signature]
         entries = []
         for name, place in self._metadata.items():
             entries.append(p.table("Metadata", Name=p.text(name), Buffer=numbers.setdefault(place, len(numbers))))
@@ -154,9 +155,10 @@ class _Operator:
 class Graph:
     """One subgraph: operators in execution order, and the names of its inputs and outputs, its signature."""
 
-    def __init__(self, model: Model, name: str) -> None:
+    def __init__(self, model: Model, name: str, number: int, signature: bool) -> None:
         self._model = model
         self._name = name
+        self.number, self.has_signature = number, signature
         self._operators: list[_Operator] = []
         self._places: list[int] = []  # buffers of the tensors
         self._names: dict[int, str] = {}
@@ -197,27 +199,26 @@ class Graph:
 
         Only inputs and outputs of a graph need a ``name``.
         """
-        return self.ops(op, inputs, shape, 1, dtype, name=name, quantization=quantization, **options)[0]
+        tensors = self._operands(inputs)
+        return self.ops(op, tensors, [(dtype or tensors[0].dtype, shape)], name, quantization, **options)[0]
+
+    def _operands(self, inputs: Sequence[Tensor | Array]) -> list[Tensor]:
+        return [x if isinstance(x, Tensor) else self.constant(x) for x in inputs]
 
     def ops(
         self,
         op: str,
         inputs: Sequence[Tensor | Array],
-        shape: Sequence[int],
-        results: int,
-        dtype: str | None = None,
-        *,
+        results: Sequence[tuple[str, Sequence[int]]],
         name: str = "",
         quantization: Quantization | None = None,
         **options: Any,
     ) -> list[Tensor]:
-        """Append an operator with ``results`` results of one shape."""
-        tensors = [x if isinstance(x, Tensor) else self.constant(x) for x in inputs]
-        dtype = dtype or tensors[0].dtype
-        schema = self._model.schema
-        made = [self._tensor(name, dtype, shape, 0, quantization) for _ in range(results)]
+        """Append an operator with any number of results, each with its dtype and shape."""
+        tensors, schema = self._operands(inputs), self._model.schema
+        made = [self._tensor(name, dtype, shape, 0, quantization) for dtype, shape in results]
         scales = [t.quantization for t in (*tensors[:2], *made) if t.quantization is not None]
-        number = version(op, [t.dtype for t in tensors], dtype, options, any(len(q.scale) > 1 for q in scales))
+        number = version(op, [t.dtype for t in tensors], made[0].dtype, options, any(len(q.scale) > 1 for q in scales))
         filled = None
         if op in _OPTIONS:
             filled = getattr(schema, f"{_OPTIONS[op]}OptionsT")()
@@ -228,8 +229,27 @@ class Graph:
         self._operators.append(_Operator(op, number, [t.index for t in tensors], [t.index for t in made], filled))
         return made
 
+    def loop(
+        self,
+        state: Sequence[Tensor | Array],
+        goes_on: Callable[[Graph, list[Tensor]], Tensor],
+        step: Callable[[Graph, list[Tensor]], list[Tensor]],
+    ) -> list[Tensor]:
+        """The state when ``goes_on``, a bool of shape (1,), is false, after ``step`` has changed it so often.
+
+        Both read the state and nothing else of this graph.
+        """
+        tensors, parts = self._operands(state), []
+        for name, write in (("while", lambda g, x: [goes_on(g, x)]), ("do", step)):
+            part = self._model.graph(f"{self._name}_{name}", signature=False)
+            results = write(part, [part.input(f"in{i}", t.dtype, t.shape) for i, t in enumerate(tensors)])
+            part.outputs = {f"out{i}": part.named(t, t.shape, f"out{i}") for i, t in enumerate(results)}
+            parts.append(part.number)
+        kinds = [(t.dtype, t.shape) for t in tensors]
+        return self.ops("WHILE", tensors, kinds, condSubgraphIndex=parts[0], bodySubgraphIndex=parts[1])
+
     # --- the schema's form
-    def number(self, other: Graph | None) -> None:
+    def settle(self, other: Graph | None) -> None:
         """Drop what no output depends on, and number the tensors that are left.
 
         What this graph computes at its end like ``other``, which has its numbers, gets the same ones there: operators
@@ -307,14 +327,14 @@ class Graph:
             fields["BuiltinOptionsType"] = kind
         return p.table("Operator", **fields)
 
-    def signature(self, p: Packer, index: int) -> int:
+    def signature(self, p: Packer) -> int:
         """Names of inputs and outputs under the graph's own name."""
         return p.table(
             "SignatureDef",
             Inputs=self._map(p, self.inputs),
             Outputs=self._map(p, self.outputs),
             SignatureKey=p.text(self._name),
-            SubgraphIndex=index,
+            SubgraphIndex=self.number,
         )
 
     def _map(self, p: Packer, tensors: Mapping[str, Tensor]) -> int:

@@ -15,7 +15,7 @@ WEIGHTS = (*LINEAR, *TREES)
 MODEL = (*WEIGHTS, *GRIDS, "Softmax", "Sigmoid", "Tanh")
 # In front of a linear map or of trees these are preprocessing, behind them part of the model.
 LATE = ("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Interp")
-# Need the front's float64, or its strings; TFLite has no loop that ends for each row by itself.
+# Need the front's float64, or its strings. A loop is left to the core where nothing else would be.
 EXACT = ("Rank", "Lookup", "IsNone", "Loop", "Solve")
 # Exact in int32 when operands and result are small integers or bools.
 INTEGER = (

@@ -7,7 +7,7 @@ more output, ``refused``: 0, or the number of the first check that a row fails, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,40 +56,51 @@ class Lowering:
 
     def __init__(self, model: Model, program: Program, name: str, raw: bool = False) -> None:
         """With ``raw`` every input is a float32 tensor, whatever the program's dtype."""
-        self.program = program
-        self.graph: Graph = model.graph(name)
+        self._start(program, model.graph(name))
+        try:
+            for entry in program.inputs:
+                self.values.append(self._input(entry.name, entry.type, raw))
+            self._write()
+            for output in program.outputs.values():
+                self.graph.outputs[output.name] = self._output(output)
+            if self.checks:
+                self.graph.outputs[REFUSED] = self._refused()
+        except FormatError:
+            model.discard(self.graph)
+            raise
+
+    @classmethod
+    def of_body(cls, program: Program, graph: Graph, values: Sequence[Value], origin: str) -> Lowering:
+        """The program of a loop, written into a part of a graph, which has its inputs already, and no outputs yet."""
+        self = cls.__new__(cls)
+        self._start(program, graph)
+        self.values += values
+        self._write(origin)
+        return self
+
+    def _start(self, program: Program, graph: Graph) -> None:
+        self.program, self.graph = program, graph
         self.values: list[Value | None] = []
         self.checks: list[dict[str, Any]] = []
         self.cache: dict[object, Any] = {}  # what lowerings find once and use again
         self.origin = ""
         self._passes: list[Tensor] = []  # for each check, bool (ROWS, 1)
         self._no: Tensor | None = None
-        try:
-            self._write(raw)
-        except FormatError:
-            model.discard(self.graph)
-            raise
 
-    def _write(self, raw: bool) -> None:
+    def _write(self, origin: str = "") -> None:
         program = self.program
         keep = needed(program, program.outputs)
-        for entry in program.inputs:
-            self.values.append(self._input(entry.name, entry.type, raw))
         for index, node in enumerate(program.nodes):
             if not keep[len(program.inputs) + index]:
                 self.values.append(None)
                 continue
-            self.origin = node.origin
+            self.origin = node.origin or origin
             args = [self.value(v) for v in node.inputs]
             if node.op not in LOWERINGS:
-                raise FormatError(f"step {node.origin or 'of the pipeline'}: TFLite has no way to compute {node.op}")
+                raise FormatError(f"step {self.origin or 'of the pipeline'}: TFLite has no way to compute {node.op}")
             tensor = LOWERINGS[node.op](self, node, *args)
             self.values.append(Value(tensor, node.type, all(x.one_row for x in args)))
         self.origin = ""
-        for output in program.outputs.values():
-            self.graph.outputs[output.name] = self._output(output)
-        if self.checks:
-            self.graph.outputs[REFUSED] = self._refused()
 
     def _input(self, name: str, kind: ValueType, raw: bool) -> Value:
         dtype = DTYPES[kind.dtype]
@@ -146,7 +157,7 @@ class Lowering:
     def no(self) -> Tensor:
         """false for every row, bool (ROWS, 1)."""
         if self._no is None:
-            x = next(iter(self.graph.inputs.values()))
+            x = next(x for x in self.graph.inputs.values() if x.shape[0] == ROWS)
             if x.shape[1] != 1:
                 x = self.graph.gather(x, np.zeros(1, np.int32), axis=1)
             # No number is greater than itself, nor NaN.

@@ -15,6 +15,7 @@ from edgeml.ir.elementary import EXP_MAX, EXP_MIN
 from edgeml.ir.program import Node
 from edgeml.targets.tflite_distances import squared_distances
 from edgeml.targets.tflite_graph import Tensor
+from edgeml.targets.tflite_latent import latent_probability
 from edgeml.targets.tflite_lowering import DTYPES, Lowering, Value, lowers
 
 # 1 - sigmoid(x) is 0 in float64 from here on, where exp(-x) is half of the distance from 1 to the next number.
@@ -179,6 +180,8 @@ def is_nan(w: Lowering, node: Node, x: Value) -> Tensor:
 # --- along a row ----------------------------------------------------------------------------------------------------
 @lowers(*_REDUCE)
 def reduce(w: Lowering, node: Node, x: Value) -> Tensor:
+    if node.op == "ReduceSum" and (tensor := latent_probability(w, node)) is not None:
+        return tensor
     return w.graph.reduce(_REDUCE[node.op], x.tensor, 1, keep=True)
 
 

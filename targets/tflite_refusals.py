@@ -25,14 +25,7 @@ def nothing_left(program: Program, pinned: Set[int]) -> FormatError:
                 "(float32), and all of the model stands in front of it",
                 f"calibrate with method='sigmoid' or 'temperature', or {_REMEDY}",
             )
-    loops = [node for _, node in nodes if node.op == "Loop"]
-    if loops:
-        return FormatError(
-            f"step {loops[-1].origin or 'pipeline'}: it iterates (Loop), for each row as long as that needs, and all "
-            "of the model stands in front of it or in it: TFLite has no such loop",
-            _REMEDY,
-        )
-    origins = [node.origin for value, node in nodes if value in pinned and node.op in WEIGHTS]
+    origins = [node.origin for value, node in nodes if value in pinned and node.op in (*WEIGHTS, "Loop")]
     return FormatError(
         f"step {origins[-1] if origins else '?'}: what follows the model needs its answers in float64, and TFLite "
         "computes in float32",

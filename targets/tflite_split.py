@@ -5,6 +5,7 @@ The front hands the core two matrices: ``features`` (float32) and ``codes`` (int
 1. What needs exact numbers stays in front, with all it depends on: strings and look-ups, ranks (and so all a tree's
    thresholds are compared with), fractions turned into integers, and an interpolation so steep that it would magnify
    the rounding of float32 (but not that of a forest's scores, which the core adds up in integers: tflite_fixed.py).
+   So does an iteration to a tolerance, but where nothing of the model would be left for the core.
 2. Of the rest the model goes to the core: linear maps, trees over ranks, activations (``MODEL``), the reductions and
    labels that come after the last of them (``LATE``), and all that depends on these.
 3. What is left is preprocessing. It stays in front, in float64, but for what is exact in small integers and makes the
@@ -82,10 +83,16 @@ class _Splitter:
         self.known = Known(graph)
         self.result = Split(program, program)
         self.outputs = {name: self._numbers_of(output) for name, output in program.outputs.items()}
+        self.loops: tuple[str, ...] = ()
         pinned = self._pinned()
         self.model = self._model(pinned)
+        weights = (*WEIGHTS, "Loop")
+        if not self.model & self._all(*WEIGHTS) and self._all("Loop"):
+            self.loops = ("Loop",)  # in front, with all that depends on them, they would leave nothing
+            pinned = self._pinned()
+            self.model = self._model(pinned)
         self.core = set(self.model)
-        if not self.core & self._all(*WEIGHTS) and self._all(*WEIGHTS, "Loop"):
+        if not self.core & self._all(*weights) and self._all(*weights):
             raise nothing_left(program, pinned)
 
     # --- which values
@@ -115,7 +122,7 @@ class _Splitter:
 
     def _needs_exact(self, node: Node) -> bool:
         kinds = [self.program.type_of(v).dtype for v in node.inputs]
-        if node.op in EXACT or "string" in (*kinds, node.type.dtype):
+        if (node.op in EXACT and node.op not in self.loops) or "string" in (*kinds, node.type.dtype):
             return True
         if node.op == "Cast":
             return kinds[0] in _FLOATS and node.type.dtype not in _FLOATS
@@ -128,7 +135,7 @@ class _Splitter:
         for index, node in enumerate(self.program.nodes):
             value = self.first + index
             depends = any(v in core for v in node.inputs)
-            model = node.op in MODEL or (node.op in LATE and value not in early)
+            model = node.op in (*MODEL, *self.loops) or (node.op in LATE and value not in early)
             if (model or depends) and value not in pinned and node.type.dtype != "string":
                 core.add(value)
         return core

@@ -175,7 +175,7 @@ def _look_up(w: Lowering, table: Table, at: Tensor) -> list[Tensor]:
     if len({part.dtype for part in parts}) > 1:
         return [g.cast(g.gather(part, at), "int32") for part in parts]
     found = g.cast(g.gather(np.stack(parts), at, axis=1), "int32")
-    return g.ops("UNPACK", [found], at.shape, 3, num=3, axis=0)
+    return g.ops("UNPACK", [found], [(found.dtype, at.shape)] * 3, num=3, axis=0)
 
 
 def _integers(w: Lowering, node: Node) -> Tensor:

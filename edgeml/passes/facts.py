@@ -278,6 +278,11 @@ def _linear(node: Node, xs: Sequence[Facts]) -> Facts:
     return _hull([-total, total], xs[0].nan.any() | ~np.isfinite(total))
 
 
+def _convolve(node: Node, xs: Sequence[Facts]) -> Facts:
+    total = np.full(node.type.width, xs[0].magnitude.sum() * xs[1].magnitude.max())
+    return _hull([-total, total], xs[0].nan.any() | xs[1].nan.any() | ~np.isfinite(total))
+
+
 def _quantized_linear(node: Node, xs: Sequence[Facts]) -> Facts:
     """The products are added before they are scaled: where their sum may be infinite, nothing is known."""
     scale, bias = (node.attrs[name].astype(np.float64) for name in ("scale", "bias"))
@@ -376,6 +381,7 @@ _RULES: dict[str, Callable[[Node, Sequence[Facts]], Facts]] = {
     "ReduceMin": _extreme,
     "Softmax": _softmax,
     "Linear": _linear,
+    "Convolve": _convolve,
     "QuantizedLinear": _quantized_linear,
     "FakeQuantize": _fake_quantize,
     "DynamicQuantize": _dynamic_quantize,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
+from edgeml.errors import FormatError
 from edgeml.ir import Builder, interpreter
 from edgeml.ir.ops import OPS
 from edgeml.ir.ops_raw import NATIVE_ONLY
@@ -27,20 +28,27 @@ FINITE = np.array([0.1, -0.2, 3.7, 1e5, -1e-3, 12.5, -40.0, 0.0])
 UNEVEN = np.array([0.11, -0.23, 3.7, 1e5, -1e-3, 12.5, -41.0, 0.0])
 INTS = np.array([0, 1, -1, 7, 2**29, -(2**29), 255])
 BOOLS = np.array([True, False])
-ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear"}
+ADDED_UP = {"TreeEnsemble", "ReduceSum", "Linear", "QuantizedLinear", "Convolve", "Sin", "Cos"}
 # Left out of a graph on purpose; see tflite_split.py for where they run.
 NOT_IN_A_GRAPH = {
     "IsNone": "strings", "Rank": "float64 comparisons", "OnnxGraph": "onnxruntime only",
-    "Distances": "float64 sums", "TopK": "float64 comparisons", "TakeAlong": "positions of TopK",
-    "HeapK": "one cell after the other", "VisitOrder": "float64 comparisons",
-    "CouplePairs": "iterations", "Loop": "iterations", "Solve": "float64 pivots",
+    "Distances": "float64 sums", "VisitOrder": "float64 comparisons",
+    "CouplePairs": "iterations",
     "Terms": "strings", "HashedTerms": "strings", "HashedItems": "strings", "CountedItems": "strings",
     "Floor": "float64 comparisons", "Round": "float64 comparisons", "Sign": "float64 comparisons",
-    "Fmod": "float64 comparisons",
-    "Sin": "float64 angles", "Cos": "float64 angles", "Pow": "float64 exponents", "Convolve": "float64 sums",
-    "Log1p": "no builtin", "Expm1": "no builtin", "Erf": "no builtin", "NormalQuantile": "no builtin",
+    "Fmod": "float64 comparisons", "NormalQuantile": "no builtin",
     "Digamma": "no builtin", "LogGamma": "no builtin", "BesselK": "no builtin",
 }  # fmt: skip
+
+
+def halved(b, x, given):
+    """Each row in halves until it is at most 1, seven times at most."""
+
+    def body(state, given):
+        after = state * 0.5 + 0.0 * given
+        return after, state.builder.max(after) > 1.0
+
+    return b.loop(x, [given], 7, body)
 
 
 def rows_of(values, width, seed=0, count=64):
@@ -119,6 +127,40 @@ for _knots in (np.array([0.5]), np.array([0.0, 1.0]), np.linspace(-2, 2, 9)):
         lambda b, x, k=_knots: b.op("Interp", x, xs=k, ys=np.cos(k) + 2),
         1e-6,
     )
+case(
+    "Log1p",
+    {"x": np.concatenate([np.linspace(-0.99, 2, 301), np.geomspace(1e-30, 1e30, 301)])},
+    lambda b, x: b.log1p(x),
+    1e-6,
+)
+case(
+    "Expm1",
+    {"x": np.concatenate([np.linspace(-20, 20, 401), np.geomspace(1e-30, 1, 301)])},
+    lambda b, x: b.expm1(x),
+    1e-6,
+)
+case("Erf", {"x": np.concatenate([np.linspace(-6, 6, 401), np.geomspace(1e-30, 1, 301)])}, lambda b, x: b.erf(x), 1e-6)
+case("Pow", {"x": np.linspace(0.01, 9, 301), "y": np.linspace(-8, 8, 301)}, lambda b, x, y: b.pow(x, y), 1e-6)
+case("Sin", {"x": np.linspace(-3, 3, 400)}, lambda b, x: b.sin(x), 1e-6)
+case("Cos", {"x": np.linspace(-1.5, 1.5, 400)}, lambda b, x: b.cos(x), 1e-6)
+for _width in (1, 5, 16, 37):
+    _cells = {"x": rows_of(FINITE, _width), "y": rows_of(FINITE, _width, 1)}
+    case("Convolve", _cells, lambda b, x, y: b.op("Convolve", x, y), 1e-6)
+for _k in (1, 3, 7):
+    case("TopK", {"x": rows_of(FLOATS, 7)}, lambda b, x, k=_k: b.top_k(x, k))
+case("HeapK", {"x": rows_of(FLOATS, 7)}, lambda b, x: b.heap_k(x, 1))
+for _values in (FLOATS, INTS, BOOLS):
+    _cells = {"x": rows_of(_values, 5), "i": rows_of(np.arange(5), 3)}
+    case("TakeAlong", _cells, lambda b, x, i: b.take_along(x, i))
+case("Loop", {"x": rows_of(np.array([0.5, 3.0, 90.0, 1e4]), 2), "given": np.zeros(64)}, halved)
+_squares = np.einsum("nij,nkj->nik", *[np.random.default_rng(0).normal(size=(20, 3, 5))] * 2) + np.eye(3)
+_squares[3] = -np.eye(3)  # not positive definite
+case(
+    "Solve",
+    {"m": _squares.reshape(20, 9), "r": rows_of(FINITE[:3], 3, count=20)},
+    lambda b, m, r: b.op("Solve", m, r),
+    1e-5,
+)
 case("CheckFinite", {"x": rows_of(FINITE, 3)}, lambda b, x: b.check_finite(x, "step"))
 case("Require", {"x": rows_of(FINITE, 3)}, lambda b, x: b.require(x, x == x, "never"))
 _codes = np.random.default_rng(0).integers(-127, 128, (4, 3))
@@ -275,3 +317,12 @@ def test_node_table_is_compact():
     values = [t.tree_.value[t.tree_.children_left < 0, 0] for t in est.estimators_]
     leaves = len(np.unique(np.concatenate(values), axis=0))
     assert len(members["model.tflite"]) < 3 * nodes + 8 * leaves + 8_000
+
+
+def test_an_iteration_without_an_end_in_sight_is_refused():
+    b = Builder()
+    x = b.input("x", "float64", 1)
+    value = b.loop(x, [], 10**6, lambda state: (state * 0.5, state > 0.0))
+    b.output("out", [value], "matrix", "<f8")
+    with pytest.raises(FormatError, match="iterates up to 1000000 times over 4 operations"):
+        graph_answers(b.finish(), {"x": np.ones(3)})

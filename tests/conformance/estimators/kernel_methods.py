@@ -56,7 +56,7 @@ VARIANTS = (
     variant(KernelRidge(kernel="precomputed"), similar_numbers),
     variant(KernelRidge(kernel="rbf", gamma=0.3, alpha=0.5), two_numbers),
     variant(KernelRidge(kernel="poly", degree=2, coef0=0.5, gamma=0.1), standard),
-    variant(KernelRidge(kernel="poly", degree=2.5, coef0=9.0, gamma=0.1), standard, tflite="Pow"),
+    variant(KernelRidge(kernel="poly", degree=2.5, coef0=9.0, gamma=0.1), standard, tflite=DIGITS),
     variant(KernelRidge(kernel="sigmoid", coef0=0.2, gamma=0.1), standard),
     variant(KernelRidge(kernel="rbf"), one_column),
     variant(KernelRidge(kernel="rbf"), narrow),

@@ -35,12 +35,12 @@ def marked_gaps() -> Any:
 
 
 VARIANTS = (
-    variant(KNNImputer(), gaps, tflite="TopK"),
-    variant(KNNImputer(n_neighbors=2, weights="distance"), gaps, tflite="TopK"),
-    variant(KNNImputer(n_neighbors=200), gaps, tflite="TopK"),
-    variant(KNNImputer(add_indicator=True), gaps, tflite="TopK"),
-    variant(KNNImputer(), gaps_and_nothing, tflite="TopK"),
-    variant(KNNImputer(keep_empty_features=True, add_indicator=True), gaps_and_nothing, tflite="TopK"),
-    variant(KNNImputer(missing_values=-1), marked_gaps, tflite="TopK"),
-    variant(KNNImputer(n_neighbors=3), gaps_float32, tflite="TopK"),
+    variant(KNNImputer(), gaps),
+    variant(KNNImputer(n_neighbors=2, weights="distance"), gaps),
+    variant(KNNImputer(n_neighbors=200), gaps),
+    variant(KNNImputer(add_indicator=True), gaps),
+    variant(KNNImputer(), gaps_and_nothing),
+    variant(KNNImputer(keep_empty_features=True, add_indicator=True), gaps_and_nothing),
+    variant(KNNImputer(missing_values=-1), marked_gaps),
+    variant(KNNImputer(n_neighbors=3), gaps_float32),
 )

@@ -100,9 +100,9 @@ VARIANTS = (
     variant(_target(RobustScaler()), number),
     variant(_target(RobustScaler(with_centering=False)), number),
     variant(_target(RobustScaler(with_scaling=False)), two_numbers),
-    variant(_target(PowerTransformer()), number, tflite="Pow"),
-    variant(_target(PowerTransformer(standardize=False)), two_numbers, tflite="Pow"),
-    variant(_target(PowerTransformer("box-cox")), positive_numbers, tflite="Log1p"),
+    variant(_target(PowerTransformer()), number),
+    variant(_target(PowerTransformer(standardize=False)), two_numbers),
+    variant(_target(PowerTransformer("box-cox")), positive_numbers),
     variant(_target(QuantileTransformer(n_quantiles=50)), number),
     variant(
         _target(QuantileTransformer(n_quantiles=50, output_distribution="normal")),
@@ -116,6 +116,6 @@ VARIANTS = (
     variant(_target(StandardScaler(), DecisionTreeRegressor(max_depth=3)), number),
     variant(_target(StandardScaler(), RandomForestRegressor(n_estimators=5, random_state=0)), two_numbers),
     variant(_functions(np.log, np.exp), positive_number),
-    variant(_functions(np.log1p, np.expm1), positive_numbers, tflite="Expm1"),
+    variant(_functions(np.log1p, np.expm1), positive_numbers),
     variant(_functions(np.sqrt, np.square, check_inverse=False), positive_number),
 )

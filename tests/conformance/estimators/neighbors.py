@@ -93,7 +93,7 @@ VARIANTS = (
     variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds, tflite="tflite engine"),
     variant(KNeighborsClassifier(n_neighbors=3, weights="distance"), clouds_of_two, tflite="tflite engine"),
     variant(KNeighborsClassifier(), clouds_of_two),
-    variant(KNeighborsClassifier(), wide_clouds, tflite="HeapK"),
+    variant(KNeighborsClassifier(), wide_clouds),
     variant(KNeighborsClassifier(), small_clouds),
     variant(KNeighborsClassifier(algorithm="brute", metric="manhattan"), small_clouds),
     variant(KNeighborsClassifier(n_neighbors=1), two_names),
@@ -113,20 +113,20 @@ VARIANTS = (
         if (m, a) != ("euclidean", "brute")
     ),
     *(
-        variant(KNeighborsRegressor(metric=m, algorithm="brute"), clouds_of_numbers, tflite=op)
-        for m, op in (("cosine", "TopK"), ("correlation", "TopK"), ("sqeuclidean", "HeapK"))
+        variant(KNeighborsRegressor(metric=m, algorithm="brute"), clouds_of_numbers)
+        for m in ("cosine", "correlation", "sqeuclidean")
     ),
-    variant(KNeighborsClassifier(metric="nan_euclidean"), holes, tflite="TopK"),
+    variant(KNeighborsClassifier(metric="nan_euclidean"), holes),
     variant(KNeighborsClassifier(metric="precomputed"), square),
     *(
         variant(KNeighborsClassifier(80, metric=m, algorithm=a, weights="distance"), yes_or_no)
         for m in ("hamming", "jaccard", "dice", "rogerstanimoto", "russellrao", "sokalsneath")
         for a in ("ball_tree", "brute")
     ),
-    variant(KNeighborsClassifier(80, metric="yule", algorithm="brute", weights="distance"), yes_or_no, tflite="TopK"),
+    variant(KNeighborsClassifier(80, metric="yule", algorithm="brute", weights="distance"), yes_or_no),
     variant(KNeighborsRegressor(), number),
     variant(KNeighborsRegressor(weights="distance"), clouds_of_numbers),
-    variant(KNeighborsRegressor(n_neighbors=2, algorithm="brute"), clouds_of_numbers, tflite="HeapK"),
+    variant(KNeighborsRegressor(n_neighbors=2, algorithm="brute"), clouds_of_numbers),
     variant(KNeighborsRegressor(n_neighbors=7, weights="distance"), two_numbers),
     variant(RadiusNeighborsClassifier(radius=2.5, outlier_label=0), clouds),
     variant(RadiusNeighborsClassifier(radius=20.0, weights="distance"), clouds),
@@ -154,13 +154,13 @@ VARIANTS = (
     variant(LocalOutlierFactor(novelty=True), iris),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5, contamination=0.1, p=1), clouds),
     variant(LocalOutlierFactor(novelty=True, n_neighbors=5), float32),
-    variant(NearestCentroid(), iris_names, tflite="HeapK"),
-    variant(NearestCentroid(), two_names, tflite="HeapK"),
+    variant(NearestCentroid(), iris_names),
+    variant(NearestCentroid(), two_names, tflite="tflite engine, awkward rows"),
     variant(NearestCentroid(metric="manhattan"), clouds),
-    variant(NearestCentroid(shrink_threshold=0.5), clouds, tflite="HeapK"),
+    variant(NearestCentroid(shrink_threshold=0.5), clouds),
     variant(NearestCentroid(priors="empirical"), clouds, tflite="tflite engine"),
     variant(NearestCentroid(priors=[0.2, 0.3, 0.5], metric="manhattan"), clouds, tflite="tflite engine"),
-    variant(NearestCentroid(), small_clouds, tflite="HeapK"),
+    variant(NearestCentroid(), small_clouds),
     variant(NeighborhoodComponentsAnalysis(random_state=0, max_iter=5), clouds),
     variant(NeighborhoodComponentsAnalysis(n_components=2, init="pca", max_iter=5), small_clouds),
     *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,25 +35,20 @@ def wide32() -> Any:
     return wide()[0].astype(np.float32), None
 
 
-def _sparse(estimator: Any, tflite: str = "") -> Variant:
+def _sparse(estimator: Any) -> Variant:
     """The estimator behind a step whose output is sparse."""
     step = KBinsDiscretizer(n_bins=3, strategy="uniform")
-    return variant(make_pipeline(step, estimator), iris, of=type(estimator).__name__, tflite=tflite)
+    return variant(make_pipeline(step, estimator), iris, of=type(estimator).__name__)
 
-
-waves = partial(variant, tflite="TFLite has no way to compute Cos")
-
-
-_CONVOLVE = "TFLite has no way to compute Convolve"
 
 VARIANTS: tuple[Variant, ...] = (
-    waves(RBFSampler(n_components=20, random_state=0), iris),
-    waves(RBFSampler(gamma="scale", n_components=7, random_state=0), iris),
-    waves(RBFSampler(gamma=0.2, n_components=20, random_state=0), float32),
-    _sparse(RBFSampler(n_components=9, random_state=0), "TFLite has no way to compute Cos"),
-    waves(SkewedChi2Sampler(n_components=12, random_state=0), iris),
-    waves(SkewedChi2Sampler(skewedness=0.3, n_components=12, random_state=0), shares),
-    waves(SkewedChi2Sampler(n_components=5, random_state=0), float32),
+    variant(RBFSampler(n_components=20, random_state=0), iris),
+    variant(RBFSampler(gamma="scale", n_components=7, random_state=0), iris),
+    variant(RBFSampler(gamma=0.2, n_components=20, random_state=0), float32),
+    _sparse(RBFSampler(n_components=9, random_state=0)),
+    variant(SkewedChi2Sampler(n_components=12, random_state=0), iris),
+    variant(SkewedChi2Sampler(skewedness=0.3, n_components=12, random_state=0), shares),
+    variant(SkewedChi2Sampler(n_components=5, random_state=0), float32),
     variant(AdditiveChi2Sampler(), shares),
     variant(AdditiveChi2Sampler(sample_steps=1), shares),
     variant(AdditiveChi2Sampler(sample_steps=3), shares),
@@ -62,10 +56,10 @@ VARIANTS: tuple[Variant, ...] = (
     variant(AdditiveChi2Sampler(), shares32),
     variant(AdditiveChi2Sampler(), positive, tflite="beyond the range of int32"),
     _sparse(AdditiveChi2Sampler()),
-    variant(PolynomialCountSketch(n_components=5, random_state=0), iris, tflite=_CONVOLVE),
-    variant(PolynomialCountSketch(degree=3, gamma=0.3, n_components=11, random_state=0), iris, tflite=_CONVOLVE),
-    variant(PolynomialCountSketch(degree=4, coef0=1, n_components=10, random_state=0), float32, tflite=_CONVOLVE),
-    _sparse(PolynomialCountSketch(n_components=10, coef0=0.5, random_state=0), _CONVOLVE),
+    variant(PolynomialCountSketch(n_components=5, random_state=0), iris),
+    variant(PolynomialCountSketch(degree=3, gamma=0.3, n_components=11, random_state=0), iris),
+    variant(PolynomialCountSketch(degree=4, coef0=1, n_components=10, random_state=0), float32),
+    _sparse(PolynomialCountSketch(n_components=10, coef0=0.5, random_state=0)),
     variant(GaussianRandomProjection(n_components=5, random_state=0), wide),
     variant(GaussianRandomProjection(n_components=5, random_state=0), wide32),
     variant(GaussianRandomProjection(eps=0.9, compute_inverse_components=True, random_state=0), wide),
