@@ -330,7 +330,7 @@ def test_a_row_that_changes_while_it_is_read_is_not_learnt(monkeypatch, left):
 
 @pytest.mark.parametrize("kind", KINDS[:4])
 def test_a_function_of_a_matrix_row_keeps_the_code_it_runs(kind, monkeypatch):
-    """Of whole numbers nothing else holds the plan: freed, its memory would be run as code whatever came to lie there."""
+    """Of whole numbers nothing else holds the plan, and memory that is freed would be run as code all the same."""
     b = Builder()
     X = b.input(MATRIX, kind, 2)
     b.output("predict", [X.select(0)], "vector", np.dtype(kind).str)
