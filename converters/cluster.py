@@ -14,6 +14,9 @@ from edgeml.converters.nearest import euclidean
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
+# Rows whose products with the centres overflow are nobody's, unless the centres are large themselves.
+_HUGE = {"float64": 1e300, "float32": np.float32(1e30)}
+
 
 @converter(
     "sklearn.KMeans",
@@ -30,7 +33,7 @@ def k_means(c: Conversion, est: Any, X: Block) -> Outputs:
     centers = est.cluster_centers_
     outputs: dict[str, Value | Block] = {"transform": Block(euclidean(c, x, centers))}
     if x.dtype == centers.dtype.name:
-        outputs["predict"] = c.builder.argmin(c.builder.linear(x, -2.0 * centers.T, _squared_norms(centers)))
+        outputs["predict"] = nearest_center(x, centers)
     else:
         c.cannot_give(
             est,
@@ -41,6 +44,16 @@ def k_means(c: Conversion, est: Any, X: Block) -> Outputs:
     return outputs
 
 
-def _squared_norms(rows: Any) -> Any:
-    """sklearn.utils.extmath.row_norms(rows, squared=True)."""
-    return np.einsum("ij,ij->i", rows, rows)
+def nearest_center(x: Value, centers: Any) -> Value:
+    """Position of the nearest centre by |c|^2 - 2 x.c, the first of equals, of rows and centres of one dtype.
+
+    scikit-learn goes on from the first centre to smaller numbers. Where a huge row overflows to NaN, that is none, but
+    for the first.
+    """
+    b = x.builder
+    scores = b.linear(x, -2.0 * centers.T, np.einsum("ij,ij->i", centers, centers))
+    with np.errstate(over="ignore"):
+        overflows = not np.isfinite(2.0 * np.abs(centers).sum(axis=1) * _HUGE[x.dtype]).all()
+    if overflows:
+        scores = b.where(b.is_nan(scores), np.array([-np.inf] + [np.inf] * (len(centers) - 1), x.dtype), scores)
+    return b.argmin(scores)

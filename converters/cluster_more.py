@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.block import Block
+from edgeml.converters.cluster import nearest_center
 from edgeml.converters.nearest import euclidean, nearest_point
 from edgeml.converters.products import numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
@@ -36,8 +37,7 @@ def bisecting_k_means(c: Conversion, est: Any, X: Block) -> Outputs:
             return b.constant(np.array([node.label], np.int64))
         centers = np.vstack((node.left.center, node.right.center)) + mean
         centers = centers.astype(x.dtype)
-        scores = b.linear(x, -2.0 * centers.T, np.einsum("ij,ij->i", centers, centers))
-        return b.where(b.argmin(scores) == 0, label(node.left), label(node.right))
+        return b.where(nearest_center(x, centers) == 0, label(node.left), label(node.right))
 
     return {"predict": label(est._bisecting_tree), "transform": Block(euclidean(c, x, est.cluster_centers_))}
 
@@ -67,7 +67,7 @@ def birch(c: Conversion, est: Any, X: Block) -> Outputs:
         "damping", "max_iter", "convergence_iter", "copy", "preference", "verbose", "random_state",
     ),
 )  # fmt: skip
-def nearest_center(c: Conversion, est: Any, X: Block) -> Outputs:
+def nearest_of_all(c: Conversion, est: Any, X: Block) -> Outputs:
     """The nearest of cluster_centers_; -1 where the search for them did not converge."""
     if not hasattr(est, "cluster_centers_"):
         raise c.refuse(est, "affinity", est.affinity, "fit on rows with affinity='euclidean': it keeps no centres else")
@@ -126,6 +126,14 @@ def _product(c: Conversion, x: Value) -> Value:
     return result
 
 
+def _largest(c: Conversion, x: Value) -> Value:
+    return c.builder.max(x) if x.dtype != "bool" else c.builder.max(x.cast("int64")) == 1
+
+
+def _smallest(c: Conversion, x: Value) -> Value:
+    return c.builder.min(x) if x.dtype != "bool" else c.builder.min(x.cast("int64")) == 1
+
+
 def _spread(c: Conversion, x: Value) -> Value:
     return c.builder.max(x) - c.builder.min(x)
 
@@ -140,10 +148,10 @@ def _variance(c: Conversion, x: Value) -> Value:
 _POOLS: dict[str, Callable[[Conversion, Value], Value]] = {
     "mean": _mean,
     "median": _median,
-    "max": lambda c, x: c.builder.max(x),
-    "amax": lambda c, x: c.builder.max(x),
-    "min": lambda c, x: c.builder.min(x),
-    "amin": lambda c, x: c.builder.min(x),
+    "max": _largest,
+    "amax": _largest,
+    "min": _smallest,
+    "amin": _smallest,
     "sum": _total,
     "prod": _product,
     "ptp": _spread,

@@ -2,7 +2,7 @@
 
 In comes a Block, out goes ``transform``. Each step is an estimator that was fitted on the columns as they stood then:
 it is converted like any other. scikit-learn leaves rows at their first filling where all cells of a batch are missing,
-so the specification is its answer to each row alone.
+so the specification is its answer to a row in company of one that has its cells.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from edgeml.ir import Value
     ignores=(
         "max_iter", "tol", "n_nearest_features", "imputation_order", "skip_complete", "verbose", "random_state",
     ),
-    note="a row all of whose cells are missing is answered as it is alone",
-    alone=True,
+    note="a row all of whose cells are missing is answered as among others, where scikit-learn predicts them",
+    company=True,
 )  # fmt: skip
 def iterative_imputer(c: Conversion, est: Any, X: Block) -> Outputs:
     """The first filling, then one column after the other as imputation_sequence_ has them."""
@@ -61,7 +61,7 @@ def _matrix(c: Conversion, outputs: Outputs) -> Value:
 
 
 def _rounds(c: Conversion, est: Any, first: Value, given: Value, missing: Value) -> Value:
-    """Every step of the sequence; a row without a given cell stays at its first filling."""
+    """Every step of the sequence."""
     b = c.builder
     if est.n_iter_ == 0:
         return first
@@ -79,6 +79,4 @@ def _rounds(c: Conversion, est: Any, first: Value, given: Value, missing: Value)
         value = answer if low == -np.inf else b.maximum(answer, low)
         value = value if high == np.inf else b.minimum(value, high)
         columns[j] = b.where(missing.select([j]), value.cast(first.dtype), columns[j])
-    filled = b.where(missing, b.concat(columns), given)
-    nothing_given = b.min(missing.cast("int64")) > 0
-    return b.where(nothing_given, first, filled)
+    return b.where(missing, b.concat(columns), given)

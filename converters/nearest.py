@@ -131,7 +131,14 @@ def euclidean(c: Conversion, x: Value, points: Any) -> Value:
 
 def nearest_point(c: Conversion, x: Value, points: Any) -> Value:
     """pairwise_distances_argmin: position of the nearest point, the first of equals, or where all overflow."""
-    return c.builder.heap_k(expanded(c, x, np.asarray(points)), 1)
+    return c.builder.heap_k(_pushed(expanded(c, x, np.asarray(points))), 1)
+
+
+def _pushed(squared: Value) -> Value:
+    """Squared distances as the heap of scikit-learn meets them: it takes the larger of 0 and NaN, which is left where
+    a huge row overflows, to be 0."""
+    b = squared.builder
+    return b.where(b.is_nan(squared), 0.0, squared)
 
 
 def nan_euclidean(c: Conversion, x: Value, points: Any) -> Value:
@@ -222,8 +229,10 @@ def nearest(c: Conversion, est: Any, X: Block, k: int) -> Neighbors:
         positions = b.where(taken, b.take_along(order, first), b.constant(np.array([0])))
     elif _by_heap(est, X):
         # The heap of brute force starts from the largest float64, which is left where all distances overflow.
-        ranks = b.minimum(found.ranks, _LARGEST)
-        positions = b.heap_k(found.ranks, k)
+        expands = est.effective_metric_ in ("euclidean", "l2", "sqeuclidean")
+        pushed = _pushed(found.ranks) if expands else found.ranks
+        ranks = b.minimum(pushed, _LARGEST)
+        positions = b.heap_k(pushed, k)
         return Neighbors(positions, found.distance(b.take_along(ranks, positions)))
     else:
         positions = b.top_k(found.ranks, k)

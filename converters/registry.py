@@ -35,8 +35,8 @@ Convert = Callable[["Conversion", Any, Block], Outputs]
 @dataclass(frozen=True, slots=True)
 class Converter:
     """One registry entry. ``honours`` and ``ignores`` name the estimator's parameters; ``alone`` says that its answer
-    to a batch depends on the whole batch, ``squeezes`` that its answer to a single row lacks an axis, ``random`` names
-    methods that draw random numbers: see answering.py.
+    to a batch depends on the whole batch, ``company`` that its answer to rows without any cell does, ``squeezes`` that
+    its answer to a single row lacks an axis, ``random`` names methods that draw random numbers: see answering.py.
     """
 
     key: str
@@ -47,6 +47,7 @@ class Converter:
     alone: bool = False
     random: frozenset[str] = frozenset()
     squeezes: bool = False
+    company: bool = False
 
 
 CONVERTERS: dict[str, Converter] = {}
@@ -60,11 +61,13 @@ def converter(
     alone: bool = False,
     random: Iterable[str] = (),
     squeezes: bool = False,
+    company: bool = False,
 ) -> Callable[[Convert], Convert]:
     """Register the decorated function for estimators such as ``"sklearn.PCA"``. ``note`` goes to the support table.
 
     ``alone``: the truth about a row is scikit-learn's answer to a batch of that row alone. ``random``: methods without
-    a truth. ``squeezes``: the truth about a single row is asked for with a copy of it.
+    a truth. ``squeezes``: the truth about a single row is asked for with a copy of it. ``company``: it is asked for
+    beside a row that has its cells.
     """
 
     def register(convert: Convert) -> Convert:
@@ -72,7 +75,7 @@ def converter(
             if key in CONVERTERS:
                 raise ValueError(f"two converters for {key}")
             known = frozenset(honours), frozenset(ignores)
-            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random), squeezes)
+            CONVERTERS[key] = Converter(key, convert, *known, note, alone, frozenset(random), squeezes, company)
         return convert
 
     return register

@@ -72,11 +72,15 @@ class NumpyExecutor:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Memory of one call at a time: scratch, and the call that is handed to the machine."""
+    """Memory of one call at a time: scratch, the call that is handed to the machine, and what else it points to.
+
+    A function of one row may outlive the plan and the executor that it was made from.
+    """
 
     scratch: Array
     call: Array
     pointer: ctypes.c_void_p
+    pointed_to: tuple[Plan, Constants]
 
     @classmethod
     def make(cls, plan: Plan, constants: Constants) -> Workspace:
@@ -85,7 +89,7 @@ class Workspace:
         call = aligned(len(Call))
         call[[Call.CODE, Call.CONSTANTS, Call.SCRATCH]] = address(plan.code), address(constants.base), address(scratch)
         call[[Call.START, Call.END, Call.BLOCK]] = 0, 1, plan.block
-        return cls(scratch, call, ctypes.c_void_p(address(call)))
+        return cls(scratch, call, ctypes.c_void_p(address(call)), (plan, constants))
 
 
 class KernelExecutor:

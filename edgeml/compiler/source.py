@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.compare import compare
 from edgeml.converters import to_program
-from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.converters.answering import answers_alone, unrepeatable_methods
 from edgeml.converters.registry import refuse_by_name
 from edgeml.errors import CompileError, SampleError
 from edgeml.ir import Program
@@ -85,7 +85,7 @@ def convert(source: Source, name: str, version: int) -> tuple[Source, Converted]
             "compile an estimator that can answer about rows it has not seen; a search can when fitted with refit=True",
         )
     returns, left_out, lists = _returns(pipeline, source.part, methods)
-    left_out |= random_methods(pipeline)
+    left_out |= unrepeatable_methods(pipeline)  # never asked for
     sparse = isinstance(sample.rows, SparseRows)
     plain = simplify(to_program(pipeline, sample.schema, returns, numpy_dtypes(sample), sparse=sparse))
     programs = Programs(folded=optimise(plain), plain=plain)

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeml.compare import compare, side_by_side
 from edgeml.converters import CONVERTERS
-from edgeml.converters.answering import answers_alone, random_methods, squeezes
+from edgeml.converters.answering import answers_alone, needs_company, squeezes, unrepeatable_methods
 from edgeml.converters.registry import key_of
 from edgeml.errors import SampleError, UnsupportedEstimatorError
 from edgeml.ir.program import Form
@@ -28,6 +28,7 @@ from edgeml.ir.table import Array
 from edgeml.sample import Sample, not_fitted
 from edgeml.sparse_rows import as_given
 
+_COMPANY = 8  # rows
 STD = "predict_std"  # what predict(X, return_std=True) returns beside the mean
 METHODS = (
     "predict",
@@ -78,10 +79,10 @@ def quiet() -> Iterator[None]:
 
 
 def methods_of(pipeline: Any) -> tuple[str, ...]:
-    """The methods for new rows that the pipeline has, without those that answer differently every time."""
+    """The methods for new rows that the pipeline has, without those that no program can repeat."""
     with quiet():
-        random = random_methods(pipeline)
-        return tuple(m for m in METHODS if _has(pipeline, m) and m not in random)
+        left_out = unrepeatable_methods(pipeline)
+        return tuple(m for m in METHODS if _has(pipeline, m) and m not in left_out)
 
 
 def _has(pipeline: Any, method: str) -> bool:
@@ -172,7 +173,7 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
     def visit(indices: Array) -> None:
         nonlocal reason
         try:
-            answers = every_method(sample.take(indices))
+            answers = in_company(indices) if company.size else every_method(sample.take(indices))
         except UnsupportedEstimatorError:
             raise
         except SklearnNotFitted:
@@ -194,9 +195,17 @@ def ask(pipeline: Any, sample: Sample, methods: Sequence[str], *, like: Truth | 
         for m, answer in answers.items():
             pieces[m].append(answer)
 
+    def in_company(indices: Array) -> dict[str, Array]:
+        try:
+            answers = every_method(sample.take(np.concatenate([indices, company])))
+        except Exception:  # it may be the company that is refused
+            return every_method(sample.take(indices))
+        return {m: answer[: len(indices)] for m, answer in answers.items()}
+
     suspects = _suspects(sample)
     everyone, alone = np.arange(len(sample)), answers_alone(pipeline)
     every_method = _of_one_row(pipeline, methods) if alone else partial(_of_rows, pipeline, methods)
+    company = _company(pipeline, sample)
     with quiet():
         # Where rows are asked about one by one, a batch that is refused would only be asked about again.
         for indices in everyone[:, None] if alone else [everyone]:
@@ -243,6 +252,14 @@ def _of_one_row(pipeline: Any, methods: Sequence[str]) -> Callable[[Any], dict[s
     return answer
 
 
+def _company(pipeline: Any, sample: Sample) -> Array:
+    """Places of some rows beside which others are asked about, int64; none where an answer does not depend on that."""
+    if not needs_company(pipeline):
+        return np.zeros(0, dtype=np.int64)
+    # Of missing cells that are not NaN nothing is known here: one of several rows will have a cell.
+    return np.argsort(_suspects(sample), kind="stable")[:_COMPANY]
+
+
 def _suspects(sample: Sample) -> Array:
     """Rows with a cell that is missing or that float32 cannot hold, bool (rows,): the ones most often refused."""
     import pandas as pd
@@ -267,10 +284,10 @@ def noise(pipeline: Any, sample: Sample, method: str) -> float:
         batch = call(pipeline, method, sample.rows)
         if batch.dtype.kind != "f":
             return 0.0
-        single = batch.copy()
+        single, company = batch.copy(), _company(pipeline, sample)
         for i in range(len(sample)):
             try:
-                single[i : i + 1] = call(pipeline, method, sample.take([i]))
+                single[i : i + 1] = call(pipeline, method, sample.take([i, *company]))[:1]
             except Exception:  # a frame of one row may get other dtypes between the steps, and be refused for them
                 continue
     return compare(batch, single, method).max_rel

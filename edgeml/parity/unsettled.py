@@ -2,7 +2,8 @@
 
 Where it takes the k nearest with numpy.argpartition and several are equally far, NumPy's vector instructions on the CPU
 at hand decide. KernelDensity walks a tree until its bounds meet, in logarithms: in the tails they meet too soon, and
-the same model with one leaf, which adds up all kernels, answers otherwise. No artifact can repeat either.
+the same model with one leaf, which adds up all kernels, answers otherwise. Of a product with infinite terms of both
+signs BLAS makes whatever it adds first, and the nearest point is found by that. No artifact can repeat any of them.
 
 In come a pipeline, its program and rows, out goes a mask of them. Called by check.py, which does not judge such rows.
 """
@@ -25,19 +26,33 @@ from edgeml.sample import Sample
 
 # Rows whose values are held at once.
 _ROWS = 256
+# Rows without a larger cell have no infinite products.
+_HUGE = 1e100
 
 
 def unsettled(pipeline: Any, program: Program, sample: Sample) -> Array:
     """Such rows, bool (rows,)."""
     result = np.zeros(len(sample), dtype=bool)
-    chosen = [node for node in program.nodes if node.op == "TopK" and has_meaning(program)]
-    for start in range(0, len(sample) if chosen else 0, _ROWS):
+    nodes = list(enumerate(program.nodes, len(program.inputs))) if has_meaning(program) else []
+    chosen = [node for _, node in nodes if node.op == "TopK"]
+    searches = any(node.op in ("HeapK", "ArgMin") for _, node in nodes)
+    products = [(value, node.inputs[0]) for value, node in nodes if node.op == "Linear" and searches]
+    for start in range(0, len(sample) if chosen or products else 0, _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(sample)))
         columns, _ = read_rows(sample.take(rows), sample.schema)
-        values = values_of(program, columns)
+        if not chosen and not any(_is_huge(x) for x in columns.values()):
+            continue
+        with np.errstate(all="ignore"):  # rows may be absurd
+            values = values_of(program, columns)
         for node in chosen:
             result[rows] |= _tied(values[node.inputs[0]], node.attrs["k"])
+        for product, factor in products:
+            result[rows] |= np.isfinite(values[factor]).all(axis=1) & np.isnan(values[product]).any(axis=1)
     return result | _walked_short(pipeline, sample)
+
+
+def _is_huge(cells: Array) -> bool:
+    return cells.dtype.kind == "f" and bool((np.abs(cells) > _HUGE).any())
 
 
 def _tied(cells: Array, k: int) -> Array:

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import NMF, PCA, SparsePCA
+from sklearn.decomposition import NMF, PCA, FactorAnalysis, SparsePCA
 from sklearn.ensemble import VotingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import edgeml
-from edgeml.converters.answering import answers_alone, random_methods
+from edgeml.converters.answering import answers_alone, unrepeatable_methods
 from edgeml.errors import UnsupportedParameterError, VerificationError
 from edgeml.parity.truth import ask, methods_of
 from edgeml.sample import read_sample
@@ -98,12 +99,40 @@ def test_verify_asks_row_by_row(factors, tmp_path):
 def test_methods_that_draw_random_numbers_are_left_out_by_name(tmp_path):
     model = BernoulliRBM(2, random_state=0).fit(rows() / 10)
     assert methods_of(model) == ("transform",)
-    assert list(random_methods(make_pipeline(PCA(2), model))) == ["score_samples"]
+    assert list(unrepeatable_methods(make_pipeline(PCA(2), model))) == ["score_samples"]
     with edgeml.compile(model, rows() / 10, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:
         left_out = bundle.json("report.json")["methods_left_out"]
     assert "BernoulliRBM draws random numbers" in left_out["score_samples"]
     with edgeml.load(tmp_path / "m.edgeml") as compiled:
         assert not hasattr(compiled, "score_samples")
+
+
+def collinear(count=60, width=4):
+    """Columns in units far apart, the last one the sum of two others."""
+    X = np.random.default_rng(3).normal(size=(count, width)) * np.geomspace(1e-6, 1e6, width)
+    return np.column_stack([X, X[:, 0] * 1e6 + X[:, 1]])
+
+
+@pytest.mark.parametrize(
+    ("model", "X", "left_out"),
+    [
+        (PCA(), collinear(8, 20), True),
+        (PCA(), collinear(8, 20).astype(np.float32), True),
+        (make_pipeline(StandardScaler(), PCA()), collinear(), True),
+        (make_pipeline(StandardScaler(), PCA(4)), collinear(), True),
+        (make_pipeline(StandardScaler(), PCA(2)), collinear(), False),
+        (PCA(), collinear()[:, :-1], False),
+        (make_pipeline(OneHotEncoder(sparse_output=False), PCA()), rows() // 3, True),
+        (make_pipeline(StandardScaler(), FactorAnalysis(2)), collinear(), True),
+        (make_pipeline(StandardScaler(), FactorAnalysis(1)), collinear()[:, :-1], False),
+    ],
+)
+def test_densities_of_singular_covariances_are_left_out_by_name(model, X, left_out, tmp_path):
+    """What scikit-learn gives is rounding errors: the pipeline was refused for them, and its transform with it."""
+    model.fit(X)
+    assert methods_of(model) == (("transform",) if left_out else ("score_samples", "transform"))
+    with edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native", "onnx"]) as bundle:
+        assert ("score_samples" in bundle.json("report.json")["methods_left_out"]) == left_out
 
 
 def test_shuffled_coordinates_need_a_seed(tmp_path):

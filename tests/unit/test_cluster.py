@@ -2,8 +2,10 @@ import inspect
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.cluster import AffinityPropagation, Birch, BisectingKMeans, KMeans, MeanShift, MiniBatchKMeans
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
+import edgeml
 from edgeml.converters import CONVERTERS, to_program
 from edgeml.errors import UnsupportedParameterError
 from edgeml.ir import interpreter
@@ -77,6 +79,31 @@ def test_the_first_of_equal_centres_wins():
     X = np.array([[0.0], [1.0], [2.0]])
     assert est.predict(X).tolist() == [0, 0, 0]
     assert_same(est, X)
+
+
+@pytest.mark.parametrize(
+    "est",
+    [
+        KMeans(4, n_init=1, random_state=0),
+        BisectingKMeans(4, random_state=0),
+        MeanShift(),
+        AffinityPropagation(random_state=0),
+        Birch(),
+        KNeighborsClassifier(3, algorithm="brute"),
+        KNeighborsRegressor(3, algorithm="brute", metric="sqeuclidean", weights="distance"),
+    ],
+    ids=repr,
+)
+def test_rows_whose_products_overflow(est, tmp_path):
+    """Of columns in the billions a cell of 1e300 leaves NaN, which scikit-learn's heap takes to be 0."""
+    X, y = np.random.default_rng(8).normal(size=(60, 4)) * 1e10, np.arange(60) % 3
+    est.fit(X, y)
+    edgeml.compile(est, X, output=tmp_path / "m.edgeml", formats=["native", "onnx"]).close()
+    rows = np.where(np.eye(4) > 0, 1e300, X[:4])
+    for engine in ("native", "onnx"):
+        with edgeml.load(tmp_path / "m.edgeml", engine=engine) as model:
+            for given in (rows, -rows):
+                np.testing.assert_array_equal(model.predict(given), est.predict(given))
 
 
 @pytest.mark.parametrize("cls", [KMeans, MiniBatchKMeans])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # makes the import below possible
 from sklearn.impute import IterativeImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
 
@@ -34,11 +37,29 @@ def test_posterior_samples_are_refused(tmp_path):
     assert "use sample_posterior=False" in str(caught.value)
 
 
-def test_a_row_of_nothing_keeps_its_first_filling():
+def test_a_row_of_nothing_is_predicted_as_among_others():
+    """scikit-learn leaves it at its first filling only where no row of the batch has a cell."""
     X = gaps()
     model = IterativeImputer(max_iter=2).fit(X)
-    nothing = np.full((1, 4), np.nan)
+    nothing = np.vstack([np.full((2, 4), np.nan), X[:3]])
+    assert not np.allclose(model.transform(nothing)[:1], model.transform(nothing[:1]))
     assert_same(model, nothing)
+
+
+@pytest.mark.parametrize("missing", [np.nan, -1.0])
+def test_rows_of_nothing_in_the_sample(missing, tmp_path):
+    """Other cells of such a row, and rows beside it that are refused, do not change what the truth about it is."""
+    rng = np.random.default_rng(1)
+    X = np.concatenate([gaps()[:, :2], rng.normal(size=(60, 1)) ** 2], axis=1)
+    X[::9, :2] = np.nan
+    X[:, :2] = np.where(np.isnan(X[:, :2]), missing, X[:, :2])
+    imputer = IterativeImputer(max_iter=2, missing_values=missing)
+    columns = ColumnTransformer([("gaps", imputer, [0, 1]), ("root", FunctionTransformer(np.sqrt), [2])])
+    model = make_pipeline(columns, DecisionTreeRegressor(max_depth=4, random_state=0)).fit(X, X[:, 2])
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native", "onnx"]).close()
+    for engine in ("native", "onnx"):
+        with edgeml.load(tmp_path / "m.edgeml", engine=engine) as compiled:
+            np.testing.assert_allclose(compiled.predict(X), model.predict(X), rtol=1e-9)
 
 
 def test_steps_are_asked_about_rows_that_lack_the_cell_only():

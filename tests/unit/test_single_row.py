@@ -14,6 +14,9 @@ import pytest
 from edgeml.errors import ColumnTypeError, InputError, MissingColumnError
 from edgeml.ir import Builder
 from edgeml.runtimes import native_call
+from edgeml.runtimes.kernels.constants import address
+from edgeml.runtimes.kernels.encode import Plan
+from edgeml.runtimes.kernels.entry import Call
 from edgeml.schema import MATRIX, Column, Schema
 from tests import row_tools
 from tests.native_tools import KINDS, engine_of, mixed
@@ -323,3 +326,21 @@ def test_a_row_that_changes_while_it_is_read_is_not_learnt(monkeypatch, left):
     with pytest.raises(InputError):
         one({"b": 2.0, "c": 5.0})
     assert one({"a": 1.0, "b": 2.0}) == 4.0
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_a_function_of_a_matrix_row_keeps_the_code_it_runs(kind, monkeypatch):
+    """Of whole numbers nothing else holds the plan, and memory that is freed would be run as code all the same."""
+    b = Builder()
+    X = b.input(MATRIX, kind, 2)
+    b.output("predict", [X.select(0)], "vector", np.dtype(kind).str)
+    schema = Schema("matrix", tuple(Column(f"x{i}", kind) for i in range(2)))
+    kept = Ways(b.finish(), schema, "predict", monkeypatch).compiled.__self__[1]
+    reachable, found = [kept.slow, kept.space], []
+    while reachable:
+        thing = reachable.pop()
+        if not any(thing is one for one in found) and not isinstance(thing, type):
+            found.append(thing)
+            reachable += gc.get_referents(thing) if len(found) < 2000 else []
+    codes = [address(thing.code) for thing in found if isinstance(thing, Plan)]
+    assert kept.space.call[Call.CODE] in codes

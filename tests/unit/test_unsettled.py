@@ -36,6 +36,14 @@ def test_heaps_and_trees_settle_their_ties():
         assert not unsettled(est, program, read_sample(est, X)).any()
 
 
+def test_products_with_infinite_terms_of_both_signs():
+    X = np.random.default_rng(0).normal(size=(30, 3)) * 1e10
+    est = KNeighborsRegressor(1, algorithm="brute").fit(X, X[:, 0])
+    program = to_program(est, schema_of(X), {"predict": ("vector", "<f8")})
+    rows = np.array([[1e300, -1e300, 1.0], [1e300, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    assert unsettled(est, program, read_sample(est, rows)).tolist() == [True, False, False]
+
+
 def test_a_density_whose_tree_is_not_walked_to_the_end():
     X = np.random.default_rng(1).normal(size=(200, 13)) * np.geomspace(0.1, 300, 13)
     for model in (KernelDensity(), make_pipeline(StandardScaler(with_mean=False, with_std=False), KernelDensity())):

@@ -43,6 +43,11 @@ def columns_of_many() -> Any:
     return np.repeat(base, 3, axis=1) + 0.1 * rng.normal(size=(70, 9)), None
 
 
+def yes_and_no() -> Any:
+    """Seven columns of bools."""
+    return whole_numbers()[0] > 4, None
+
+
 VARIANTS = (
     variant(KMeans(4, n_init=2, random_state=0), unlabelled),
     variant(KMeans(3, n_init=1, algorithm="elkan", init="random", random_state=0), unlabelled_float32),
@@ -71,6 +76,8 @@ VARIANTS = (
     variant(FeatureAgglomeration(3, pooling_func=np.median), columns_of_many),
     variant(FeatureAgglomeration(3, pooling_func=np.median), whole_numbers),
     variant(FeatureAgglomeration(3, pooling_func=np.sum), whole_numbers, tflite="beyond the range of int32"),
+    variant(FeatureAgglomeration(3, pooling_func=np.max), yes_and_no),
+    variant(FeatureAgglomeration(3, pooling_func=np.min), yes_and_no),
     variant(FeatureAgglomeration(3, pooling_func=np.prod), columns_of_many),
     variant(FeatureAgglomeration(3, pooling_func=np.ptp), columns_of_many),
     variant(FeatureAgglomeration(3, pooling_func=np.std), columns_of_many),

@@ -36,6 +36,21 @@ def whole():
     return np.rint(10 * iris()[0]).astype(np.int64), None
 
 
+def short_of_bits():
+    """Whole numbers in int16, where squares and distances wrap around."""
+    return (40 * whole()[0]).astype(np.int16), None
+
+
+def pixels():
+    """Whole numbers in uint8."""
+    return (3 * whole()[0]).astype(np.uint8), None
+
+
+def bools():
+    """Yes and no."""
+    return iris()[0] > 3.0, None
+
+
 def far():
     """Columns of very different sizes."""
     return scaled()[0], None
@@ -68,6 +83,11 @@ VARIANTS = (
     variant(_mixture(n_components=2, covariance_type="diag"), far),
     variant(_mixture(n_components=3, covariance_type="tied"), whole, tflite=_WHOLE),
     variant(_mixture(n_components=3), whole, tflite=_WHOLE),
+    *(
+        variant(_mixture(n_components=3, covariance_type=t), data, tflite=_WHOLE)
+        for t, data in (("full", short_of_bits), ("spherical", short_of_bits), ("tied", pixels), ("diag", pixels))
+    ),
+    *(variant(_mixture(n_components=2, covariance_type=t, reg_covar=0.01), bools) for t in ("diag", "spherical")),
     variant(_mixture(n_components=3, init_params="random", max_iter=5), rows),
     variant(_mixture(n_components=2, weights_init=[0.3, 0.7], n_init=2), rows),
     variant(BayesianGaussianMixture(), rows),
