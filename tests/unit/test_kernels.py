@@ -10,7 +10,7 @@ import pytest
 from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.runtimes.kernels import forest
-from edgeml.runtimes.kernels.registry import ENCODERS, load_all
+from edgeml.runtimes.kernels.registry import _COMMON, ENCODERS, load_all
 from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from tests.kernel_tools import (
     FLOATS,
@@ -302,6 +302,13 @@ def test_every_op_has_an_encoder_and_a_case():
     assert set(CASES) == ours
     # IsNone reads strings only: it becomes Equal before the kernels (edgeml/ir/coded.py).
     assert ours - set(ENCODERS) == {"IsNone"}
+
+
+def test_encoders_are_where_they_are_looked_for_first():
+    load_all()
+    for op in set(OPS) & set(ENCODERS):
+        file, module = (f.__module__.rpartition(".")[2] for f in (OPS[op].evaluate, ENCODERS[op]))
+        assert module in _COMMON if file in ("ops_tensor", "ops_ml", "ops_raw") else f"ops_{module}" == file, op
 
 
 @pytest.mark.parametrize("op", sorted(CASES))
