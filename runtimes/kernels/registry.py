@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ def encoder(op: str) -> Encode | None:
     return ENCODERS.get(op)
 
 
+@cache
 def number(name: str, module: str | None = None) -> int:
     """The number of a kernel in instructions; ``module`` is where it is likely to be."""
     _import_for(name, KERNELS, _COMMON if module is None else (module,))

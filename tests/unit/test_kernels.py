@@ -74,7 +74,12 @@ for _d in (*NUMBERS, "bool"):
     case("Constant", [_d], [2], lambda b, x, d=_d: [b.op("Concat", x, b.constant(row_of(d, 5, 3)))])
     case("Constant", [_d], [2], lambda b, x, d=_d: [b.constant(row_of(d, 5, 3)), x])
     case("Concat", [_d, _d], [3, 1], lambda b, x, y: b.op("Concat", y, x, y))
-    case("Select", [_d], [5], lambda b, x: [x.select([1, 2, 3]), x.select([4, 0, 0]), x.select([]), x.select([2])])
+    case(
+        "Select",
+        [_d],
+        [5],
+        lambda b, x: [x.select([1, 2, 3]), x.select([4, 0, 0]), x.select([]), x.select([2]), x.select([4, 2, 0] * 4)],
+    )
     for _to in (*NUMBERS, "bool"):
         case("Cast", [_d], [3], lambda b, x, to=_to: b.op("Cast", x, to=to))
     case("Equal", [_d, _d], [3, 3], lambda b, x, y: b.op("Equal", x, y))
