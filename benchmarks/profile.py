@@ -72,7 +72,7 @@ def starts(code: Any) -> list[int]:
 def instructions(executor: Any, columns: Any, rows: int, method: str) -> list[Step]:
     """Nanoseconds a row of each instruction of a plan for blocks, those of one kernel together."""
     plan, _, ports, _results, _kept = executor.prepare(columns, rows, (method,))
-    names, ends = [kernel.name for kernel in load_all()], starts(plan.code)
+    names, ends = {kernel.number: kernel.name for kernel in load_all()}, starts(plan.code)
     spaces = []
     for end in ends:
         cut = replace(plan, code=np.concatenate([plan.code[:end], np.array([-1], dtype=np.int64)]))

@@ -154,7 +154,7 @@ def _run_on(run: Callable[[Any], Any], space: Workspace, _: Any) -> Any:
 def instructions(reader: Any, row: Any, code: Any) -> list[tuple[str, float]]:
     """Each instruction of the plan and its nanoseconds, run alone on what those before it have left in scratch."""
     kept: Kept = reader.__self__[1]
-    names, at, found = [k.name for k in load_all()], 0, []
+    names, at, found = {k.number: k.name for k in load_all()}, 0, []
     run, nothing = kept.library.run, with_code(kept, np.array([-1], dtype=np.int64))
     floor = nanoseconds(lambda _: run(nothing.pointer), range(ROWS))[0]
     while code[at] >= 0:

@@ -16,7 +16,7 @@ import numpy as np
 from edgeml.errors import ProfileError, ProgramError
 from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.constants import ALIGNMENT, CELL, aligned
-from edgeml.runtimes.kernels.registry import load_all
+from edgeml.runtimes.kernels.registry import number
 from edgeml.schema import MATRIX
 from edgeml.telemetry.counting import LATENCY, ROWS, Bins, Feature, Layout, Places, Score
 
@@ -74,7 +74,6 @@ class Plans:
     def __init__(self, layout: Layout, enough: int) -> None:
         self._layout = layout
         self._enough = enough
-        self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
         self._edges: list[Array] = []
         self._edge_places: dict[int, tuple[int, int, int]] = {}
         self._batches: dict[tuple[str, str, int], BatchPlan] = {}
@@ -173,7 +172,7 @@ class Plans:
 
     # --- instructions
     def _emit(self, code: list[int], kernel: str, *words: int) -> None:
-        code += [self._numbers[kernel], len(words), 0, *words]
+        code += [number(kernel, "counting"), len(words), 0, *words]
 
     def _emit_call(self, code: list[int], kind: str, ns: int) -> None:
         first = self.first_count

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,10 @@ from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.constants import address, aligned
 from edgeml.runtimes.kernels.entry import Call
 from edgeml.runtimes.kernels.library import Library
-from edgeml.runtimes.kernels.registry import load_all
+from edgeml.runtimes.kernels.registry import number
 
 # More different objects than these, or than one in four, are not worth numbering: a slot takes 16 bytes of cache.
 MOST_OBJECTS = 4096
-
-
-@cache
-def _number(kernel: str) -> int:
-    return [k.name for k in load_all()].index(kernel)
 
 
 def run(
@@ -39,7 +33,7 @@ def run(
 
     ``scratch`` is how many cells of it there are. False when a kernel refuses a row.
     """
-    words = [w for kernel, operands in instructions for w in (_number(kernel), len(operands), 0, *operands)]
+    words = [w for kernel, operands in instructions for w in (number(kernel, "text"), len(operands), 0, *operands)]
     code = np.array([*words, -1], dtype=np.int64)
     addresses = np.array(ports, dtype=np.uintp)
     memory = aligned(scratch)

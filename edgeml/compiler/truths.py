@@ -62,7 +62,7 @@ def ask_scikit_learn(source: Source, converted: Converted) -> Truths:
         rows, truth, undetermined[name] = without_undetermined(program, rows, truth)
         sets[name] = (rows, truth)
     judged, truth = sets[SAMPLE]
-    most = min(NOISE_ROWS, max(rows_within(program, NOISE_CELLS), LEAST_NOISE_ROWS))
+    most = min(NOISE_ROWS, max(rows_within(program, NOISE_CELLS, values=False), LEAST_NOISE_ROWS))
     few = Sample(judged.take(truth.answered[:most]), judged.schema)
     own = {m: noise(pipeline, few, m) if len(few) else 0.0 for m in methods}
     return Truths(sets, undetermined, answers, own, bounds(program, answers.outputs, own))

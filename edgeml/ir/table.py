@@ -6,8 +6,9 @@ the op's meaning; kernels and targets must reproduce it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,44 @@ class Op:
     effect: bool = False
 
 
-OPS: dict[str, Op] = {}
+class Ops(MutableMapping[str, Op]):
+    """Ops by name. Those that ``elsewhere`` names are found by importing their module; to count or to go through all
+    of them imports every one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Op] = {}
+        self.elsewhere: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Op:
+        found = self._known.get(name)
+        if found is None and name in self.elsewhere:
+            import_module(self.elsewhere[name])
+            found = self._known.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __setitem__(self, name: str, op: Op) -> None:
+        self._known[name] = op
+
+    def __delitem__(self, name: str) -> None:
+        del self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        for module in dict.fromkeys(self.elsewhere.values()):  # in order, as a set would not be
+            import_module(module)
+        return iter(dict(self._known))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def entered(self, name: str) -> bool:
+        """Whether the op is known without importing anything."""
+        return name in self._known
+
+
+OPS = Ops()
 
 
 def op(
@@ -57,7 +95,7 @@ def op(
     """Enter the decorated NumPy function in the table as the meaning of op ``name``."""
 
     def enter(evaluate: Evaluate) -> Evaluate:
-        if name in OPS:
+        if OPS.entered(name):
             raise ProgramError(f"op {name} is declared twice")
         doc = (evaluate.__doc__ or "").strip()
         OPS[name] = Op(name, doc, arity, dict(attrs or {}), infer, evaluate, effect)

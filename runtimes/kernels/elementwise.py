@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 # --- loops: words are outer count, inner count a row, then place and steps of the result and of each operand
-def unary(name: str, function: Callable[[Any], Any], x_view: str, z_view: str) -> None:
-    """Register kernel ``name``: z = function(x)."""
+def unary(name: str, function: Callable[[Any], Any], x_view: str, z_view: str, module: str = "") -> None:
+    """Register kernel ``name`` of ``module``: z = function(x)."""
 
-    @kernel(name, f"words {x_view} {z_view} n")
+    @kernel(name, f"words {x_view} {z_view} n", module=module)
     def run(words: Any, x: Any, z: Any, n: Any) -> None:
         outer, inner, o, o_step = words[0], words[1] * n, words[2], words[3]
         a, a_step, a_row = words[4], words[5], words[6]
@@ -32,10 +32,10 @@ def unary(name: str, function: Callable[[Any], Any], x_view: str, z_view: str) -
                 z[o + j * o_step + r] = function(x[a + j * a_step + r * a_row])
 
 
-def binary(name: str, function: Callable[[Any, Any], Any], x_view: str, z_view: str) -> None:
-    """Register kernel ``name``: z = function(x, y)."""
+def binary(name: str, function: Callable[[Any, Any], Any], x_view: str, z_view: str, module: str = "") -> None:
+    """Register kernel ``name`` of ``module``: z = function(x, y)."""
 
-    @kernel(name, f"words {x_view} {z_view} n")
+    @kernel(name, f"words {x_view} {z_view} n", module=module)
     def run(words: Any, x: Any, z: Any, n: Any) -> None:
         outer, inner, o, o_step = words[0], words[1] * n, words[2], words[3]
         a, a_step, a_row = words[4], words[5], words[6]

@@ -19,7 +19,7 @@ from edgeml.ir import Node, Program
 from edgeml.ir.ops import OPS
 from edgeml.ir.table import Array
 from edgeml.runtimes.kernels.constants import ALIGNMENT, CELL, Constants, Fact, NoConstants
-from edgeml.runtimes.kernels.registry import ENCODERS, load_all
+from edgeml.runtimes.kernels.registry import encoder, number
 from edgeml.runtimes.kernels.scratch import Free, Register, Scope, Storage, constant_cells
 
 DTYPES = ("float64", "float32", "int64", "bool")
@@ -78,7 +78,6 @@ class Encoder:
         ``order`` says how the inputs lie in scratch. The ports of the inputs in ``described`` are descriptions: of
         strings where codes are due (text.py), of chunks where float64 is (move.py).
         """
-        self._numbers = {kernel.name: number for number, kernel in enumerate(load_all())}
         self._scope = Scope.of(program, methods)
         self._methods = methods
         self._order = range(len(program.inputs)) if order is None else order
@@ -182,7 +181,7 @@ class Encoder:
 
     def emit(self, kernel: str, *words: int) -> None:
         """One instruction of the node at hand."""
-        self._code += [self._numbers[kernel], len(words), self._at, *words]
+        self._code += [number(kernel), len(words), self._at, *words]
 
     def elementwise(self, kernel: str, out: Register, *operands: Register, more: Sequence[int] = ()) -> None:
         """An instruction of a kernel that loops over columns and rows; ``more`` words follow those of the operands.
@@ -227,11 +226,12 @@ class Encoder:
         for value, node in enumerate(scope.program.nodes, len(scope.program.inputs)):
             if not scope.keep[value]:
                 continue
-            if node.op not in ENCODERS:
+            encode = encoder(node.op)
+            if encode is None:
                 raise ProgramError(f"%{value}: the native engine has no kernel for {node.op}")
             if not scope.path:
                 self._start(value)
-            ENCODERS[node.op](self, node, value)
+            encode(self, node, value)
             self._release(value, node)
 
     def _columns(self, count: int, dtype: str, value: int | None) -> Register:

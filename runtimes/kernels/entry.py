@@ -69,7 +69,9 @@ define i64 @edgeml_op_{kernel.name}({_PARAMETERS}){scalar} {{
 
 def entry_text(kernels: Sequence[Kernel], identity: str) -> str:
     """The machine itself, and ``edgeml_identity``."""
-    names = [f"edgeml_op_{kernel.name}" for kernel in kernels]
+    names = {kernel.number: f"edgeml_op_{kernel.name}" for kernel in kernels}
+    count = max(names, default=0) + 1
+    table = ", ".join(f"ptr @{names[number]}" if number in names else "ptr null" for number in range(count))
     types = ", ".join(_type(view) for view in VIEW_ORDER)
     source = {
         "words": "ptr %words", "f": "ptr %scratch", "i": "ptr %scratch", "h": "ptr %scratch",
@@ -92,11 +94,11 @@ def entry_text(kernels: Sequence[Kernel], identity: str) -> str:
             ("block", Call.BLOCK, "i64"),
         )
     )
-    declarations = "\n".join(f"declare i64 @{name}({types})" for name in names)
+    declarations = "\n".join(f"declare i64 @{name}({types})" for name in names.values())
     return f"""
 {declarations}
 @edgeml_identity = constant [{len(identity) + 1} x i8] c"{identity}\\00"
-@kernels = private constant [{len(names)} x ptr] [{", ".join(f"ptr @{name}" for name in names)}]
+@kernels = private constant [{count} x ptr] [{table}]
 
 define i64 @edgeml_run(ptr %call) {{
 entry:
@@ -122,7 +124,7 @@ run:
   %length = load i64, ptr %length_at
   %words = getelementptr i64, ptr %at, i64 {HEADER}
   %next_at = getelementptr i64, ptr %words, i64 %length
-  %kernel_at = getelementptr [{len(names)} x ptr], ptr @kernels, i64 0, i64 %number
+  %kernel_at = getelementptr [{count} x ptr], ptr @kernels, i64 0, i64 %number
   %kernel = load ptr, ptr %kernel_at
   %refused = call i64 %kernel({arguments})
   %fine = icmp eq i64 %refused, 0

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from edgeml import ir
 from edgeml._version import __version__
-from edgeml.ir import elementary, metrics
 
 FOLDER = Path(__file__).parent
 # Lines of /proc/cpuinfo that say what the first CPU is; the others change while the machine runs.
@@ -31,9 +31,9 @@ _LINUX_NAMES = {
 
 def sources() -> list[Path]:
     """Every file the kernels may be made from: all that lie in this folder, so that none is forgotten."""
-    formulas = Path(elementary.__file__)
-    more = [*sorted(formulas.parent.glob("elementary_*.py")), Path(metrics.__file__)]
-    return [*sorted(FOLDER.glob("*.py")), formulas, *more]
+    formulas = Path(ir.__file__).parent
+    more = (formulas / "elementary.py", *sorted(formulas.glob("elementary_*.py")), formulas / "metrics.py")
+    return [*sorted(FOLDER.glob("*.py")), *more]
 
 
 def identity() -> str:

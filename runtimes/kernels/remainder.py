@@ -36,7 +36,7 @@ def _fmod(x: Any, y: Any) -> Any:
     return -r if x < 0.0 else r
 
 
-binary("fmod", _fmod, "f", "f")
+binary("fmod", _fmod, "f", "f", module=__name__)
 
 
 @encodes("Fmod")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from edgeml.ir import Program
 from edgeml.ir.interpreter import needed
@@ -26,7 +26,7 @@ class Register:
 
     def columns(self, first: int, count: int) -> Register:
         """Neighbouring columns of the value."""
-        return replace(self, offset=self.offset + first * self.step, width=count)
+        return Register(self.offset + first * self.step, self.step, self.row, count, self.dtype)
 
 
 @dataclass(slots=True)

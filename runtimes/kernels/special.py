@@ -5,6 +5,7 @@ Called by the encoder with the registers of a node; the loops are those of eleme
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,7 @@ from edgeml.ir.elementary_special import (
     sign_of,
 )
 from edgeml.ir.elementary_trig import REDUCE_MAX, reduce_small, reducer_of_huge, turned
-from edgeml.runtimes.kernels import scalar
-from edgeml.runtimes.kernels.elementwise import binary, unary
+from edgeml.runtimes.kernels import elementwise, scalar
 from edgeml.runtimes.kernels.registry import encodes, kernel
 
 if TYPE_CHECKING:
@@ -69,18 +69,19 @@ _SCALARS = Vocabulary(
     cos=_cos,
 )
 
-unary("log1p", log1p_of(_SCALARS), "f", "f")
-unary("expm1", expm1_of(_SCALARS), "f", "f")
-unary("sin", _sin, "f", "f")
-unary("cos", _cos, "f", "f")
-unary("erf", erf_of(_SCALARS), "f", "f")
-unary("normal_quantile", normal_quantile_of(_SCALARS), "f", "f")
-unary("digamma", digamma_of(_SCALARS), "f", "f")
-unary("log_gamma", log_gamma_of(_SCALARS), "f", "f")
-unary("floor", _SCALARS.floor, "f", "f")
-unary("nearest", _nearest, "f", "f")
-unary("sign", sign_of(_where), "f", "f")
-binary("power", pow_of(_SCALARS), "f", "f")
+_unary = partial(elementwise.unary, module=__name__)
+_unary("log1p", log1p_of(_SCALARS), "f", "f")
+_unary("expm1", expm1_of(_SCALARS), "f", "f")
+_unary("sin", _sin, "f", "f")
+_unary("cos", _cos, "f", "f")
+_unary("erf", erf_of(_SCALARS), "f", "f")
+_unary("normal_quantile", normal_quantile_of(_SCALARS), "f", "f")
+_unary("digamma", digamma_of(_SCALARS), "f", "f")
+_unary("log_gamma", log_gamma_of(_SCALARS), "f", "f")
+_unary("floor", _SCALARS.floor, "f", "f")
+_unary("nearest", _nearest, "f", "f")
+_unary("sign", sign_of(_where), "f", "f")
+elementwise.binary("power", pow_of(_SCALARS), "f", "f", module=__name__)
 
 _bessel_k = bessel_k_of(_SCALARS)
 

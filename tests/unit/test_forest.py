@@ -41,7 +41,7 @@ def awkward_rows(attrs, width, dtype, seed=0, most=300):
 def kernel_names(executor):
     """The kernels that a batch runs, in order."""
     plan = plan_blocks(executor.program, ("y",), executor.constants)
-    names, at, found = [k.name for k in load_all()], 0, []
+    names, at, found = {k.number: k.name for k in load_all()}, 0, []
     while plan.code[at] >= 0:
         found.append(names[plan.code[at]])
         at += 3 + plan.code[at + 1]

@@ -91,3 +91,25 @@ def test_loading_predicting_and_verifying_a_native_bundle_imports_nothing_of_the
     added = imported_by(PREDICT, path)
     assert tops(added) & set(COMPILER_SIDE) == set()
     assert not [n for n in added if n.startswith(OURS)]
+
+
+LOOK_UP = """
+from edgeml.ir.ops import OPS
+assert "Add" in OPS and "Exec" not in OPS and OPS.get("Exec") is None
+assert not [n for n in sys.modules if n == "edgeml.ir.ops_special"]
+assert OPS["Erf"].name == "Erf" and len(set(OPS)) == len(OPS) > 60
+"""
+
+
+def test_files_of_seldom_ops_are_imported_when_one_is_asked_for():
+    assert {"edgeml.ir.ops_special", "edgeml.ir.ops_text"} <= imported_by(LOOK_UP)
+
+
+def test_a_start_imports_the_ops_and_kernels_of_its_program_alone(tmp_path, kernels):
+    path = small_bundle.write(tmp_path / "small.edgeml", formats=["native"])
+    added = imported_by("import edgeml; edgeml.load(sys.argv[1]).predict_one({'x': 0.5, 'c': 'AA'})", path)
+    ours = {name.removeprefix("edgeml.") for name in added if name.startswith("edgeml.")}
+    assert {name for name in ours if name.startswith("ir.ops_")} == {"ir.ops_tensor", "ir.ops_ml", "ir.ops_raw"}
+    assert not {name for name in ours if name.startswith("ir.elementary_")} | ours & {"ir.metrics", "ir.text"}
+    seldom = ("distances", "iterate", "pairs", "quantised", "remainder", "search", "special", "counting", "trees")
+    assert not {f"runtimes.kernels.{name}" for name in seldom} & ours

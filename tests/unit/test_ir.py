@@ -7,7 +7,7 @@ import pytest
 
 from edgeml.errors import InputError, NonFiniteError, ProgramError, UnknownCategoryError
 from edgeml.ir import Builder, Input, Node, Output, Program, ValueType, interpreter
-from edgeml.ir.ops import OPS
+from edgeml.ir.ops import OPS, SELDOM
 from edgeml.ir.printer import to_text
 from edgeml.ir.program import attr_key
 from edgeml.ir.spec import check
@@ -121,6 +121,14 @@ def test_ops_refuse_what_does_not_fit(op, attrs, message):
 def test_every_op_has_a_meaning_and_says_it():
     assert all(op.doc and callable(op.evaluate) and op.name == name for name, op in OPS.items())
     assert {name for name, op in OPS.items() if op.effect} == {"CheckFinite", "CheckRange", "Require"}
+
+
+def test_files_of_seldom_ops_declare_what_stands_with_them():
+    declared: dict[str, list[str]] = {}
+    for name, op in OPS.items():
+        declared.setdefault(op.evaluate.__module__.removeprefix("edgeml.ir.ops_"), []).append(name)
+    assert {file: declared[file] for file in SELDOM} == {file: ops.split() for file, ops in SELDOM.items()}
+    assert sorted(declared) == sorted([*SELDOM, "tensor", "ml", "raw"])
 
 
 # --- builder

@@ -10,7 +10,7 @@ import pytest
 from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.ops import OPS
 from edgeml.runtimes.kernels import forest
-from edgeml.runtimes.kernels.registry import ENCODERS, load_all
+from edgeml.runtimes.kernels.registry import _COMMON, ENCODERS, load_all
 from edgeml.runtimes.native_code import KernelExecutor, NumpyExecutor
 from tests.kernel_tools import (
     FLOATS,
@@ -74,7 +74,12 @@ for _d in (*NUMBERS, "bool"):
     case("Constant", [_d], [2], lambda b, x, d=_d: [b.op("Concat", x, b.constant(row_of(d, 5, 3)))])
     case("Constant", [_d], [2], lambda b, x, d=_d: [b.constant(row_of(d, 5, 3)), x])
     case("Concat", [_d, _d], [3, 1], lambda b, x, y: b.op("Concat", y, x, y))
-    case("Select", [_d], [5], lambda b, x: [x.select([1, 2, 3]), x.select([4, 0, 0]), x.select([]), x.select([2])])
+    case(
+        "Select",
+        [_d],
+        [5],
+        lambda b, x: [x.select([1, 2, 3]), x.select([4, 0, 0]), x.select([]), x.select([2]), x.select([4, 2, 0] * 4)],
+    )
     for _to in (*NUMBERS, "bool"):
         case("Cast", [_d], [3], lambda b, x, to=_to: b.op("Cast", x, to=to))
     case("Equal", [_d, _d], [3, 3], lambda b, x, y: b.op("Equal", x, y))
@@ -302,6 +307,13 @@ def test_every_op_has_an_encoder_and_a_case():
     assert set(CASES) == ours
     # IsNone reads strings only: it becomes Equal before the kernels (edgeml/ir/coded.py).
     assert ours - set(ENCODERS) == {"IsNone"}
+
+
+def test_encoders_are_where_they_are_looked_for_first():
+    load_all()
+    for op in set(OPS) & set(ENCODERS):
+        file, module = (f.__module__.rpartition(".")[2] for f in (OPS[op].evaluate, ENCODERS[op]))
+        assert module in _COMMON if file in ("ops_tensor", "ops_ml", "ops_raw") else f"ops_{module}" == file, op
 
 
 @pytest.mark.parametrize("op", sorted(CASES))
