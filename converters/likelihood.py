@@ -18,12 +18,29 @@ from edgeml.ir import Value
 def log_sum_exp(x: Value) -> Value:
     """Logarithm of the sum of exp along the row, shifted by the largest unless that is infinite, (rows, 1).
 
-    scikit-learn takes the largest out of the sum and uses log1p, which differs by no more than rounding.
+    As scikit-learn adds it: the largest stands outside the sum and the others go through log1p. A class that is all but
+    certain then has its probability to the last bit, which the logarithms of a calibrator would magnify otherwise.
     """
     builder = x.builder
     largest = builder.max(x)
+    at = x == largest
     shift = builder.where(largest - largest == 0.0, largest, 0.0)
-    return builder.log(builder.sum(builder.exp(x - shift))) + shift
+    count = builder.sum(at.cast(x.dtype))
+    rest = builder.sum(builder.where(at, 0.0, builder.exp(x - shift)))
+    # Beside an infinite one the others may overflow, which changes nothing; of NaN the count is 0.
+    rest = builder.minimum(rest / count, float(x.width))
+    return _log1p(rest) + builder.log(count) + largest
+
+
+def _log1p(x: Value) -> Value:
+    """log1p of finite numbers from 0 on, by ops that every target has: what 1 + x rounds off cancels.
+
+    Goldberg, What every computer scientist should know about floating-point arithmetic, theorem 4.
+    """
+    builder = x.builder
+    step = (x + 1.0) - 1.0
+    tiny = step == 0.0
+    return builder.where(tiny, x, x * (builder.log(x + 1.0) / builder.where(tiny, 1.0, step)))
 
 
 def classified(c: Conversion, est: Any, joint: Value) -> Outputs:

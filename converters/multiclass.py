@@ -129,6 +129,7 @@ def output_code(c: Conversion, est: Any, X: Block) -> Outputs:
     scores = beside(common([_score(c, c.convert(member, X, _STEP), member) for member in est.estimators_])).cast(
         "float64"
     )
+    scores = c.builder.check_finite(scores, c.place(est), allow_nan=False)  # by pairwise_distances_argmin
     code = est.code_book_
     squared = c.builder.sum(scores * scores) + c.builder.linear(scores, -2.0 * code.T) + (code * code).sum(axis=1)
     return {"predict": c.labels(c.builder.argmin(c.builder.maximum(squared, 0.0)), est.classes_)}

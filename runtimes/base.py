@@ -164,7 +164,8 @@ class Model(Recordable):
                 f"{self._name} has no standard deviations: predict of {self.manifest['estimator']} takes no return_std",
                 "call predict(X), or compile a GaussianProcessRegressor, BayesianRidge or ARDRegression",
             )
-        return self._answer("predict", X), self._answer("predict_std", X)
+        mean, deviation = self._answers(("predict", "predict_std"), X)
+        return mean, deviation
 
     @_Method
     def predict_std(self, X: Any) -> Array:
@@ -275,15 +276,21 @@ class Model(Recordable):
         return str(self.manifest["name"])
 
     def _answer(self, method: str, X: Any) -> Array:
+        return self._answers((method,), X)[0]
+
+    def _answers(self, methods: Sequence[str], X: Any) -> list[Array]:
         """What ``_run`` gives, recorded or not; of sparse rows part by part."""
         if is_sparse(X):
-            return np.concatenate([self._run(method, part) for part in dense_parts(X)])
-        return self._run(method, X)
+            parts = [self._run(methods, part) for part in dense_parts(X)]
+            return [np.concatenate([part[method] for part in parts]) for method in methods]
+        answers = self._run(methods, X)
+        return [answers[method] for method in methods]
 
-    def _run(self, method: str, X: Any) -> Array:
+    def _run(self, methods: Sequence[str], X: Any) -> dict[str, Array]:
+        """The rows are read once for all methods, and what these share is computed once."""
         engine = self._engine
         columns, rows = read_columns(X, self.schema, engine.text_library)
-        return engine.run(columns, rows, (method,))[method]
+        return engine.run(columns, rows, methods)
 
     def _one(self, name: str, method: str) -> Callable[[Row], Any]:
         self._require(name, method)

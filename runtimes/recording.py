@@ -8,7 +8,7 @@ here and by the modules beside it (``recording_*``) only, so that a model that d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -62,17 +62,18 @@ class Recording:
         self.recorder.start()
 
     # --- many rows
-    def run(self, method: str, X: Any) -> Array:
-        """What ``Model._run`` does, recorded."""
+    def run(self, methods: Sequence[str], X: Any) -> dict[str, Array]:
+        """What ``Model._run`` does, recorded: one call of the first method, whose rows are counted once."""
         recorder, start = self.recorder, time.perf_counter_ns()
         try:
             columns, rows = read_columns(X, self._schema, self._engine.text_library)
-            answer = self._engine.run(columns, rows, (method,))[method]
+            answers = self._engine.run(columns, rows, methods)
         except Exception as error:  # counted by its kind, and raised again as it is
             recorder.failed(error)
             raise
-        self._count(method, "batch", columns, rows, answer, time.perf_counter_ns() - start)
-        return answer
+        first = methods[0]
+        self._count(first, "batch", columns, rows, answers[first], time.perf_counter_ns() - start)
+        return answers
 
     # --- one row
     def one(self, method: str) -> Callable[[Row], Any]:

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, StackingClassifier, VotingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
@@ -28,6 +30,7 @@ from edgeml.ir import Builder
 from edgeml.parity.awkward import awkward_rows, boundary_rows
 from edgeml.parity.check import judge
 from edgeml.parity.conditioning import ill_conditioned
+from edgeml.parity.exponentials import off_by_a_unit
 from edgeml.parity.golden_rows import GoldenRows
 from edgeml.parity.rounding import determined
 from edgeml.parity.splits import split_by_rounding
@@ -96,6 +99,36 @@ def test_noise_is_excused_and_errors_are_not():
     assert ill_conditioned(pipeline, sample, "transform", distances, noisy, 1e-9) == (1, 0.0)
     wrong = distances * (1 + 1e-8)
     assert ill_conditioned(pipeline, sample, "transform", distances, wrong, 1e-9)[1] > 5e-9
+
+
+def test_numpys_own_exponentials_are_noise():
+    """Of probabilities near 1, 1 - p keeps the digits that numpy.exp has on this processor."""
+    X, y = load_wine(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    model = OneVsRestClassifier(GaussianNB()).fit(X, y > 0)
+    sample, expected = read_sample(model, X), model.predict_proba(X)
+    near = np.argmin(np.where(expected[:, 0] > 1e-12, expected[:, 0], 1.0))
+    other = expected.copy()
+    other[near] += [2.0**-53, -(2.0**-53)]
+    assert compare(expected, other, "predict_proba").max_rel > 1e-9
+    assert ill_conditioned(model, sample, "predict_proba", expected, other, 1e-9) == (1, 0.0)
+    assert ill_conditioned(model, sample, "predict_proba", expected, expected * (1 + 1e-8), 1e-9)[1] > 5e-9
+
+
+def test_exponentials_off_by_a_unit():
+    x = np.array([-1e-10, -3.0, 2.0, 0.0, -800.0, 800.0, np.nan])
+    with np.errstate(all="ignore"):
+        exact, before = np.exp(x), np.exp
+        with off_by_a_unit(np.random.default_rng(0)):
+            found = [np.exp(x) for _ in range(40)]
+            out = np.empty_like(x)
+            assert np.exp(x, out=out) is out
+            assert isinstance(np.exp(1.0), float)
+    assert np.exp is before
+    assert len(np.unique([f[:3] for f in found], axis=0)) > 9
+    for f in found:
+        np.testing.assert_array_equal(f[3:], exact[3:])
+        assert (np.abs(f[:3] - exact[:3]) <= np.spacing(exact[:3])).all()
 
 
 def test_linear_errors_are_never_noise():

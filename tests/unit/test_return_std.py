@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.dummy import DummyRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
@@ -43,6 +44,22 @@ def test_the_pair_of_scikit_learn(model, y, engine, tmp_path):
             np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-12)
         np.testing.assert_array_equal(compiled.predict_std(NEW), compiled.predict(NEW, return_std=True)[1])
         assert "predict_std" in compiled.manifest["methods"]
+
+
+@pytest.mark.parametrize("engine", ["native", "onnx"])
+def test_the_pair_is_one_pass_over_the_rows(engine, tmp_path, monkeypatch):
+    model = PROCESS.fit(X, Y)
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=[engine]).close()
+    with edgeml.load(tmp_path / "m.edgeml", engine=engine) as compiled:
+        alone = compiled.predict(NEW), compiled.predict_std(NEW)
+        asked = []
+        run = compiled._engine.run
+        monkeypatch.setattr(compiled._engine, "run", lambda *given: (asked.append(given[2]), run(*given))[1])
+        for got, want in zip(compiled.predict(NEW, return_std=True), alone, strict=True):
+            np.testing.assert_array_equal(got, want)
+        assert [tuple(methods) for methods in asked] == [("predict", "predict_std")]
+        for got, want in zip(compiled.predict(csr_array(NEW), return_std=True), alone, strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_of_its_own_rows_a_process_without_noise_knows_all(tmp_path):

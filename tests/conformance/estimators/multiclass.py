@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -63,6 +64,8 @@ VARIANTS = (
     variant(OneVsOneClassifier(_SCALED), many_classes),
     variant(OneVsOneClassifier(SGDClassifier(random_state=0)), bools),
     variant(OutputCodeClassifier(LogisticRegression(), random_state=0), iris, tflite=_FAR),
+    variant(OutputCodeClassifier(GaussianNB(), random_state=0), iris),
+    variant(OneVsRestClassifier(GaussianNB()), two_names),
     variant(OutputCodeClassifier(LogisticRegression(), code_size=4, random_state=0), iris_names, tflite=_FAR),
     variant(OutputCodeClassifier(LinearSVC(), code_size=2.5, random_state=1), many_classes, tflite=_FAR),
     variant(OutputCodeClassifier(_TREE, code_size=4, random_state=0), iris_names),
