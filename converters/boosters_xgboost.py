@@ -61,7 +61,7 @@ def xgb_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Classes are 0, 1, 2, …; of two the second wins above a probability of 0.5, and so does every label of several."""
     name, margin = _margin(c, est, X)
     if est.objective == "multi:softmax":
-        label = c.builder.argmax(c.builder.softmax(margin).cast("float32"))
+        label = c.builder.argmax(_softmax(c, margin))
         return {"predict": label, "predict_proba": c.builder.softmax(margin)}
     proba = _linked(c, est, name, margin)
     if proba.width > 1 and est.n_classes_ != 2:
@@ -83,12 +83,18 @@ def _linked(c: Conversion, est: Any, name: str, margin: Value) -> Value:
     if name == "binary:hinge":
         return (margin > 0.0).cast("float32")
     if name == "multi:softprob":
-        return c.builder.softmax(margin).cast("float32")
+        return _softmax(c, margin)
     if name == "multi:softmax":
         return c.builder.argmax(margin).cast("float32")
     if name in _IDENTITY:
         return margin
     raise c.refuse(est, "objective", name, "use one of XGBoost's own objectives that this version knows")
+
+
+def _softmax(c: Conversion, margin: Value) -> Value:
+    """Probabilities as XGBoost rounds them: powers of float32, whose sum is found in float64."""
+    powers = c.builder.exp(margin - c.builder.max(margin))
+    return powers / c.builder.sum(powers.cast("float64")).cast("float32")
 
 
 def _margin(c: Conversion, est: Any, X: Block) -> tuple[str, Value]:
@@ -203,10 +209,16 @@ def _tree(dump: Any, place: int) -> Tree:
 
 
 def _cells(c: Conversion, est: Any, X: Block, learner: Any, trees: Any) -> Value:
-    """X as float32, infinity allowed; ``missing`` becomes NaN, and categories of a frame their codes."""
+    """X as float32, infinity allowed; ``missing`` becomes NaN, and categories of a frame their codes.
+
+    Of a sparse matrix XGBoost knows what is stored: a zero is a missing cell.
+    """
     encoders = (trees.get("cats") or {}).get("enc") or []
     X.check(c, est)
-    if not any("values" in e and (e["values"] or e.get("offsets")) for e in encoders):
+    if X.form == "sparse":
+        x = X.matrix(c, est, dtype="float64", check=False)
+        x = c.builder.where(x == 0.0, np.nan, x).cast("float32")
+    elif not any("values" in e and (e["values"] or e.get("offsets")) for e in encoders):
         x = X.matrix(c, est, dtype="float32", check=False)
     else:
         columns = [_codes(c, est, X, j, e) for j, e in enumerate(encoders)]

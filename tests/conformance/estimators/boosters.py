@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
 from tests.conformance.estimators.data import (
@@ -192,6 +192,18 @@ XGB = (
     _xgb(XGBRFClassifier, iris),
     _xgb(XGBRFRegressor, number),
     replace(variant(piped(XGBClassifier(**SMALL)), table, of="XGBClassifier"), name="XGBClassifier in a Pipeline"),
+    *(
+        replace(
+            variant(make_pipeline(KBinsDiscretizer(6, encode="onehot"), model), data, of=type(model).__name__),
+            name=f"{type(model).__name__}({what}) behind a sparse matrix",
+        )
+        for model, data, what in (
+            (XGBClassifier(**SMALL), iris, ""),
+            (XGBRegressor(**SMALL), number, ""),
+            (XGBRegressor(**SMALL, missing=1.0), number, "missing=1"),
+            (XGBRegressor(n_estimators=12, booster="gblinear"), number, "booster='gblinear'"),
+        )
+    ),
 )
 
 LEAVES = {"n_estimators": 12, "min_child_samples": 5, "verbose": -1, "n_jobs": 1}
