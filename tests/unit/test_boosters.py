@@ -10,6 +10,7 @@ from catboost import CatBoostClassifier, CatBoostRegressor
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBRegressor
@@ -69,6 +70,12 @@ REFUSED = {
         frame(),
         "cat_features=",
         "OneHotEncoder",
+    ),
+    "hard votes of CatBoost": (
+        lambda: VotingClassifier([("a", CatBoostClassifier(**CAT))]).fit(X, CLASS + (X[:, 2] > 0)),
+        X,
+        "voting='hard'",
+        "voting='soft'",
     ),
     "texts of CatBoost": (
         lambda: CatBoostRegressor(**CAT, text_features=["c"]).fit(texts(), Y),
