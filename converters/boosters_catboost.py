@@ -1,4 +1,4 @@
-"""CatBoost: the trees over numbers of its classifier, regressor and ranker.
+"""CatBoost: the trees over numbers of its classifier, regressor, ranker and plain model.
 
 In come the estimator, through the JSON file its model writes of itself, and a Block; out go predict and predict_proba
 in the library's arithmetic: cells as float32, above a border or not, leaves added in float64, then scale and bias.
@@ -46,41 +46,49 @@ _GROWTH = (
     "scale_pos_weight", "metadata", "model_shrink_rate", "model_shrink_mode", "data_partition",
 )  # fmt: skip
 _READ = ("loss_function", "objective", "cat_features", "ignored_features")
-_EXP = ("Poisson", "Tweedie", "LogLinQuantile")
-_NOT_RAW = ("RMSEWithUncertainty", "Cox", "SurvivalAft")
+_BINARY = ("Logloss", "CrossEntropy", "Focal")
+_SEVERAL = ("MultiClass", "MultiClassOneVsAll")
+_LABELS = ("MultiLogloss", "MultiCrossEntropy")
 
 
-@converter("catboost.CatBoostRegressor", "catboost.CatBoostRanker", honours=_READ, ignores=_GROWTH)
+@converter("catboost.CatBoost", "catboost.CatBoostRanker", honours=_READ, ignores=_GROWTH)
+def catboost_raw(c: Conversion, est: Any, X: Block) -> Outputs:
+    """The sum of leaves, whatever the loss."""
+    return {"predict": _raw(c, est, X)}
+
+
+@converter("catboost.CatBoostRegressor", honours=_READ, ignores=_GROWTH)
 def catboost_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
-    """The sum of leaves, or exp of it where the loss is one of counts."""
-    loss = _loss(c, est)
+    """The sum of leaves; exp of it where the loss is one of counts; with uncertainty a mean and a variance."""
+    loss = _loss(est)
     raw = _raw(c, est, X)
-    return {"predict": c.builder.exp(raw) if loss in _EXP else raw}
+    if loss == "RMSEWithUncertainty":
+        return {"predict": c.builder.concat([raw.select([0]), c.builder.exp(2.0 * raw.select([1]))])}
+    return {"predict": c.builder.exp(raw) if loss in ("Poisson", "Tweedie") else raw}
 
 
 @converter("catboost.CatBoostClassifier", honours=_READ, ignores=_GROWTH)
 def catboost_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Of two classes the second wins above a raw value of 0; of several the one with the largest."""
-    builder, loss = c.builder, _loss(c, est)
-    if loss not in ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll"):
-        raise c.refuse(est, "loss_function", loss, "use Logloss, CrossEntropy, MultiClass or MultiClassOneVsAll")
+    """Of two classes the second wins above the raw value of its threshold; of several the one with the largest."""
+    builder, loss = c.builder, _loss(est)
+    if loss not in (*_BINARY, *_SEVERAL, *_LABELS):
+        raise c.refuse(est, "loss_function", loss, f"use {', '.join((*_BINARY, *_SEVERAL, *_LABELS))}")
     raw = _raw(c, est, X)
+    with np.errstate(divide="ignore"):  # a threshold of 0 or 1
+        least = -float(np.log(1.0 / np.float64(est.get_probability_threshold()) - 1.0))
+    above = (raw > least).cast("int64")
+    if loss in _LABELS:
+        return {"predict": above, "predict_proba": builder.sigmoid(raw)}
     if raw.width == 1:
-        if est.get_probability_threshold() != 0.5:
-            raise c.refuse(est, "probability_threshold", est.get_probability_threshold(), "leave it at 0.5")
-        positive = builder.sigmoid(raw)
-        proba = builder.concat([builder.sigmoid(-raw), positive])
-        return {"predict": c.labels((raw > 0.0).cast("int64"), est.classes_), "predict_proba": proba}
+        proba = builder.concat([builder.sigmoid(-raw), builder.sigmoid(raw)])
+        return {"predict": c.labels(above, est.classes_), "predict_proba": proba}
     proba = builder.softmax(raw) if loss == "MultiClass" else builder.sigmoid(raw)
     return {"predict": c.labels(builder.argmax(raw), est.classes_), "predict_proba": proba}
 
 
-def _loss(c: Conversion, est: Any) -> str:
-    """Name of the loss, without its parameters."""
-    loss = est.get_all_params().get("loss_function", "RMSE")
-    if callable(est.get_params().get("loss_function")) or loss in _NOT_RAW or "Custom" in str(loss):
-        raise c.refuse(est, "loss_function", loss, "use a loss with one prediction of CatBoost's own")
-    return str(loss).partition(":")[0]
+def _loss(est: Any) -> str:
+    """Name of the loss, without its parameters; of a loss that is no name, a word that is none of the others."""
+    return str(est.get_all_params().get("loss_function", "RMSE")).partition(":")[0]
 
 
 def _dump(est: Any) -> Any:

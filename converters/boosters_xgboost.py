@@ -8,6 +8,7 @@ tree, probabilities as float32. XGBoost is not imported.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +33,7 @@ _GROWTH = (
     "huber_slope", "refresh_leaf", "process_type", "updater", "lambdarank_pair_method",
     "lambdarank_num_pair_per_sample",
     "lambdarank_unbiased", "lambdarank_bias_norm", "ndcg_exp_gain", "feature_selector", "top_k", "seed",
-    "aft_loss_distribution", "aft_loss_distribution_scale",
+    "aft_loss_distribution", "aft_loss_distribution_scale", "num_class",
 )  # fmt: skip
 _READ = (
     "objective", "booster", "base_score", "missing", "enable_categorical", "feature_types", "multi_strategy",
@@ -43,7 +44,7 @@ _IDENTITY = (
     "reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:absoluteerror", "reg:quantileerror",
     "reg:linear", "rank:ndcg", "rank:pairwise", "rank:map", "binary:logitraw",
 )  # fmt: skip
-_MULTI = ("multi:softprob", "multi:softmax")
+_LEAST_SHARE = np.float32(1e-6)  # base_score of logistic objectives is held this far from 0 and 1
 _MOST_EXPONENT = 88.7  # XGBoost's sigmoid goes no further, so that float32's exp does not overflow
 
 
@@ -57,17 +58,19 @@ def xgb_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
 
 @converter("xgboost.XGBClassifier", "xgboost.XGBRFClassifier", honours=_READ, ignores=_GROWTH)
 def xgb_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
-    """Classes are 0, 1, 2, …; of two the second wins above a probability of 0.5."""
+    """Classes are 0, 1, 2, …; of two the second wins above a probability of 0.5, and so does every label of several."""
     name, margin = _margin(c, est, X)
-    if name in _MULTI:
-        proba = c.builder.softmax(margin).cast("float32")
+    if est.objective == "multi:softmax":
+        label = c.builder.argmax(_softmax(c, margin))
+        return {"predict": label, "predict_proba": c.builder.softmax(margin)}
+    proba = _linked(c, est, name, margin)
+    if proba.width > 1 and est.n_classes_ != 2:
         return {"predict": c.builder.argmax(proba), "predict_proba": proba}
-    if margin.width > 1:
-        raise c.refuse(est, "objective", name, "fit one classifier a label: several labels at once are not supported")
-    positive = _linked(c, est, name, margin)
-    label = (positive > 0.5).cast("int64")
-    both = c.builder.concat([np.float32(1.0) - positive, positive])
-    return {"predict": label, "predict_proba": both}
+    above = proba > 0.5
+    if proba.width > 1:
+        return {"predict": above.cast("float64"), "predict_proba": proba}
+    both = c.builder.concat([np.float32(1.0) - proba, proba])
+    return {"predict": above.cast("int64"), "predict_proba": both}
 
 
 def _linked(c: Conversion, est: Any, name: str, margin: Value) -> Value:
@@ -79,9 +82,19 @@ def _linked(c: Conversion, est: Any, name: str, margin: Value) -> Value:
         return c.builder.exp(margin).cast("float32")
     if name == "binary:hinge":
         return (margin > 0.0).cast("float32")
+    if name == "multi:softprob":
+        return _softmax(c, margin)
+    if name == "multi:softmax":
+        return c.builder.argmax(margin).cast("float32")
     if name in _IDENTITY:
         return margin
     raise c.refuse(est, "objective", name, "use one of XGBoost's own objectives that this version knows")
+
+
+def _softmax(c: Conversion, margin: Value) -> Value:
+    """Probabilities as XGBoost rounds them: powers of float32, whose sum is found in float64."""
+    powers = c.builder.exp(margin - c.builder.max(margin))
+    return powers / c.builder.sum(powers.cast("float64")).cast("float32")
 
 
 def _margin(c: Conversion, est: Any, X: Block) -> tuple[str, Value]:
@@ -93,24 +106,25 @@ def _margin(c: Conversion, est: Any, X: Block) -> tuple[str, Value]:
     base = _base_margin(learner["learner_model_param"], name)
     if model["name"] == "gblinear":
         return name, _linear(c, est, X, model["model"]["weights"], base)
-    weights = model.get("weight_drop")
     trees = model.get("gbtree", model)["model"]
     x = _cells(c, est, X, learner, trees)
-    last = int(trees["iteration_indptr"][_rounds(est, trees)])
-    factors = np.ones(last) if weights is None else np.asarray(weights[:last])
-    own = [_tree(c, est, tree, factor) for tree, factor in zip(trees["trees"][:last], factors, strict=True)]
+    starts = base.astype(np.float32)
+    own, group = _trees(c, est, trees, starts, model.get("weight_drop"))
     if not own:
-        return name, c.builder.concat([_constant(x, b) for b in base.astype(np.float32)])
+        return name, c.builder.concat([_constant(x, start) for start in starts])
     x, forest = forest_of(x, own)
     # A column a tree: the library adds up in float32, the base first, and after hundreds of trees that shows.
-    leaves = forest.node(x, np.zeros(last), np.arange(last)).cast("float32")
-    group = np.asarray(trees["tree_info"][:last])
-    sums = []
-    for g, start in enumerate(base.astype(np.float32)):
-        first = leaves.select([int(np.argmax(group == g))]) + start if (group == g).any() else None
-        rest = leaves.select(np.flatnonzero(group == g)[1:])
-        sums.append(_constant(x, start) if first is None else c.builder.sum(c.builder.concat([first, rest])))
-    return name, c.builder.concat(sums)
+    leaves = forest.node(x, np.zeros(len(own)), np.arange(len(own))).cast("float32")
+    parts = [leaves.select(np.flatnonzero(group == g)) for g in range(len(starts))]
+    return name, c.builder.concat([_added(x, start, part) for start, part in zip(starts, parts, strict=True)])
+
+
+def _added(x: Value, start: np.float32, terms: Value) -> Value:
+    """The sum of a start and terms in their order, one rounding an addition."""
+    if not terms.width:
+        return _constant(x, start)
+    first, rest = terms.select([0]) + start, terms.select(slice(1, None))
+    return x.builder.sum(x.builder.concat([first, rest])) if rest.width else first
 
 
 def _constant(x: Value, number: Any) -> Value:
@@ -133,27 +147,56 @@ def _base_margin(parameters: Any, objective: str) -> Array:
     scores = json.loads(text) if isinstance(text, str) else text
     groups = max(int(parameters["num_class"]), int(parameters["num_target"]), 1)
     score = np.broadcast_to(np.atleast_1d(np.asarray(scores, dtype=np.float32)), (groups,))
-    if objective in (*_SIGMOID, "binary:logitraw"):
+    if objective in _SIGMOID:
+        score = np.clip(score, _LEAST_SHARE, np.float32(1.0) - _LEAST_SHARE)
         score = -np.log(np.float32(1.0) / score - np.float32(1.0))
     elif objective in _EXP:
-        score = np.log(score)
+        with np.errstate(divide="ignore"):  # a target that is 0 throughout starts at minus infinity
+            score = np.log(score)
     return score.astype(np.float32).astype(np.float64)
 
 
-def _tree(c: Conversion, est: Any, dump: Any, factor: float) -> Tree:
-    """One tree: x < t is x <= the float32 below t; the categories of a node go right there, and left here."""
-    if int(dump["tree_param"]["size_leaf_vector"]) > 1:
-        raise c.refuse(est, "multi_strategy", est.multi_strategy, "fit with multi_strategy='one_output_per_tree'")
+def _trees(c: Conversion, est: Any, trees: Any, starts: Array, weights: Any) -> tuple[list[Tree], Array]:
+    """Trees of one number a leaf, and the output that each adds to; one with several numbers a leaf becomes several.
+
+    ``weights`` are those of dart: its trees are asked with the base, which is then taken off again, in float32.
+    """
+    last = int(trees["iteration_indptr"][_rounds(est, trees)])
+    found, group = [], []
+    for number, dump in enumerate(trees["trees"][:last]):
+        size = int(dump["tree_param"]["size_leaf_vector"])
+        if size > 1 and "leaf_weights" not in dump:
+            raise c.refuse(est, "multi_strategy", est.multi_strategy, "fit with XGBoost 3.2, or one_output_per_tree")
+        outputs = range(size) if size > 1 else [int(trees["tree_info"][number])]
+        for place, g in enumerate(outputs):
+            tree = _tree(dump, place)
+            if weights is not None:
+                alone = (starts[g] + tree.value.astype(np.float32)) - starts[g]
+                tree = replace(tree, value=alone * np.float32(weights[number]))
+            found.append(tree)
+            group.append(g)
+    return found, np.array(group)
+
+
+def _tree(dump: Any, place: int) -> Tree:
+    """One tree: x < t is x <= the float32 below t; the categories of a node go right there, and left here.
+
+    Of a leaf with several numbers, which stand in a table of their own, the one at ``place``.
+    """
     conditions = np.asarray(dump["split_conditions"], dtype=np.float32)
     left, right = (np.asarray(dump[k], dtype=np.int64) for k in ("left_children", "right_children"))
     default_left = np.asarray(dump["default_left"], dtype=np.uint8)
+    values, leaf = conditions, left < 0
+    if dump.get("leaf_weights"):
+        table = np.asarray(dump["leaf_weights"], dtype=np.float32)
+        table = table.reshape(-1, int(dump["tree_param"]["size_leaf_vector"]))
+        values = np.where(leaf, table[np.where(leaf, right, 0), place], np.float32(0.0))
     sets = {}
     starts, sizes = dump["categories_segments"], dump["categories_sizes"]
     for node, start, size in zip(dump["categories_nodes"], starts, sizes, strict=True):
         sets[int(node)] = np.asarray(dump["categories"][start : start + size], dtype=np.int64)
         left[node], right[node] = right[node], left[node]
         default_left[node] = 1 - default_left[node]
-    values = conditions if factor == 1.0 else np.float32(factor) * conditions
     return Tree(
         feature=np.asarray(dump["split_indices"]),
         threshold=np.nextafter(conditions, np.float32(-np.inf)),
@@ -166,10 +209,16 @@ def _tree(c: Conversion, est: Any, dump: Any, factor: float) -> Tree:
 
 
 def _cells(c: Conversion, est: Any, X: Block, learner: Any, trees: Any) -> Value:
-    """X as float32, infinity allowed; ``missing`` becomes NaN, and categories of a frame their codes."""
+    """X as float32, infinity allowed; ``missing`` becomes NaN, and categories of a frame their codes.
+
+    Of a sparse matrix XGBoost knows what is stored: a zero is a missing cell.
+    """
     encoders = (trees.get("cats") or {}).get("enc") or []
     X.check(c, est)
-    if not any("values" in e and (e["values"] or e.get("offsets")) for e in encoders):
+    if X.form == "sparse":
+        x = X.matrix(c, est, dtype="float64", check=False)
+        x = c.builder.where(x == 0.0, np.nan, x).cast("float32")
+    elif not any("values" in e and (e["values"] or e.get("offsets")) for e in encoders):
         x = X.matrix(c, est, dtype="float32", check=False)
     else:
         columns = [_codes(c, est, X, j, e) for j, e in enumerate(encoders)]
@@ -199,10 +248,17 @@ def _codes(c: Conversion, est: Any, X: Block, j: int, encoder: Any) -> Value:
 
 
 def _linear(c: Conversion, est: Any, X: Block, weights: Any, base: Array) -> Value:
-    """The linear booster: weights feature by feature, the last row the biases; missing cells count nothing."""
-    x = X.matrix(c, est, dtype="float32", allow_nan=True).cast("float64")
+    """The linear booster: weights feature by feature, the last row the biases; missing cells count nothing.
+
+    Sums of float32 in the order of the features, on the base of the first output for all of them, as the library does.
+    """
+    x = X.matrix(c, est, dtype="float32", allow_nan=True)
     if est.missing is not None and est.missing == est.missing:
-        x = c.builder.where(x == float(np.float32(est.missing)), 0.0, x)
-    x = c.builder.where(x == x, x, 0.0)
-    matrix = np.asarray(weights, dtype=np.float32).astype(np.float64).reshape(-1, len(base))
-    return c.builder.linear(x, matrix[:-1], matrix[-1] + base).cast("float32")
+        x = c.builder.where(x == np.float32(est.missing), np.float32(np.nan), x)
+    matrix = np.asarray(weights, dtype=np.float32).reshape(-1, len(base))
+    starts = matrix[-1] + np.float32(base[0])
+    sums = []
+    for start, column in zip(starts, matrix[:-1].T, strict=True):
+        terms = x * column
+        sums.append(_added(x, start, c.builder.where(x == x, terms, np.float32(0.0))))
+    return c.builder.concat(sums)

@@ -14,7 +14,7 @@ import numpy as np
 from edgeml.converters.block import Block
 from edgeml.converters.lazy import LazyOutputs, Output
 from edgeml.converters.members import answer_of, beside, common, side_by_side, value_of
-from edgeml.converters.registry import Conversion, Outputs, converter
+from edgeml.converters.registry import Conversion, Outputs, converter, key_of
 from edgeml.ir import Value
 
 
@@ -63,6 +63,14 @@ def _weights(est: Any) -> list[float] | None:
 def voting_classifier(c: Conversion, est: Any, X: Block) -> Outputs:
     """Soft: argmax of the average probabilities. Hard: the largest weighted count. Ties: the first class."""
     soft = est.voting == "soft"
+    if not soft and any(key_of(m) == "catboost.CatBoostClassifier" and len(m.classes_) > 2 for _, m in _named(est)):
+        raise c.refuse(
+            est,
+            "voting",
+            est.voting,
+            "use voting='soft': of several classes CatBoostClassifier gives its labels in a column, at which "
+            "scikit-learn's own hard voting fails",
+        )
     answers = _answers(c, est, X, ["predict_proba" if soft else "predict"] * len(est.estimators_))
     outputs: dict[str, Value | Block] = {}
     if soft:

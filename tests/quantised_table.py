@@ -17,7 +17,7 @@ import numpy as np
 import edgeml
 from edgeml.errors import BudgetError, SampleError
 from tests.conformance.estimators import Variant
-from tests.support_table import ENGINES, QUANTISED, eligible, shown
+from tests.support_table import ENGINES, QUANTISED, in_table, variants_of
 
 ROWS = 130  # half to calibrate on, half to judge on
 
@@ -25,7 +25,7 @@ ROWS = 130  # half to calibrate on, half to judge on
 def measured(name: str, folder: Path) -> str:
     """One cell of the column: of the estimator's first variant with rows enough to quantise with."""
     refusal: SampleError | None = None
-    for variant in sorted(shown()[name], key=lambda v: _rows(v) < ROWS):
+    for variant in sorted(variants_of(name), key=lambda v: _rows(v) < ROWS):
         try:
             return _measured(variant, folder)
         except SampleError as error:
@@ -61,7 +61,7 @@ def _measured(variant: Variant, folder: Path) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cells = {}
-        for name in sorted(eligible()):
+        for name in sorted(in_table()):
             cells[name] = measured(name, Path(folder))
             print(f"{name:32} {cells[name]}", flush=True)
     QUANTISED.write_text(json.dumps(cells, indent=1, sort_keys=True) + "\n")

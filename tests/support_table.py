@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def listed() -> dict[str, Any]:
     return dict(all_estimators()) | {"Pipeline": Pipeline, "FeatureUnion": FeatureUnion}
 
 
+@cache
+def of_other_libraries() -> dict[str, Any]:
+    """Classes that have a converter and are not scikit-learn's own, by the converter's key."""
+    within = {"imblearn": ("imblearn.ensemble", "imblearn.pipeline")}
+    found: dict[str, Any] = {}
+    for key in CONVERTERS:
+        library, _, name = key.partition(".")
+        if library != "sklearn":
+            modules = [import_module(module) for module in within.get(library, (library,))]
+            found[key] = next(getattr(module, name) for module in modules if hasattr(module, name))
+    return found
+
+
 def methods_of(cls: Any) -> tuple[str, ...]:
     """Its methods for new rows; of a composition those that its parts may bring."""
     if cls.__name__ == "FrozenEstimator":
@@ -58,6 +72,16 @@ def shown() -> Mapping[str, list[Variant]]:
     for variant in variants():
         found[variant.of].append(variant)
     return found
+
+
+def in_table() -> dict[str, Any]:
+    """The classes the table has a row for: scikit-learn's by name, those of other libraries by the converter's key."""
+    return eligible() | of_other_libraries()
+
+
+def variants_of(name: str) -> list[Variant]:
+    """The variants of a row; two libraries have a Pipeline, whose variants bear the whole key."""
+    return shown().get(name) or shown().get(name.partition(".")[2], [])
 
 
 # What a part of the compiler's message means, where the part alone does not tell: the first that is in it counts.
@@ -132,13 +156,10 @@ def summary() -> str:
 
 def full() -> str:
     """Every estimator, by module."""
-    by_name, modules = shown(), defaultdict(list)
-    for name, cls in eligible().items():
-        modules[".".join(cls.__module__.split(".")[:2])].append(name)
-    for key in CONVERTERS:
-        library, _, name = key.partition(".")
-        if library != "sklearn":
-            modules[library].append(name)
+    modules = defaultdict(list)
+    for name, cls in in_table().items():
+        library, other, _ = name.partition(".")
+        modules[library if other else ".".join(cls.__module__.split(".")[:2])].append(name)
     lines: list[str] = []
     for module, names in sorted(modules.items()):
         lines += [
@@ -149,13 +170,12 @@ def full() -> str:
         ]
         lines.append("|---|---|---|---|---|---|---|---|")
         for name in sorted(names):
-            key = f"{module.partition('.')[0]}.{name}"
-            cls, of = listed().get(name), by_name.get(name, [])
-            methods = ", ".join(methods_of(cls)) if cls is not None and module.startswith("sklearn") else ""
+            key = name if "." in name else f"sklearn.{name}"
+            methods, of = ", ".join(methods_of(in_table()[name])), variants_of(name)
             note = CONVERTERS[key].note if key in CONVERTERS else ""
             cells = " | ".join(_plain(cell(of, e)) for e in ENGINES)
             rounds = quantised().get(name, "")
-            lines.append(f"| {name} | {methods} | {len(of)} | {cells} | {rounds} | {_plain(note)} |")
+            lines.append(f"| {key.partition('.')[2]} | {methods} | {len(of)} | {cells} | {rounds} | {_plain(note)} |")
     return "\n".join(lines[1:]) + "\n"
 
 

@@ -187,7 +187,8 @@ def _number_figures(expected: Array, actual: Array) -> dict[str, Any]:
         error = np.where(same, 0.0, np.abs(a - b))
         error[np.isnan(error)] = np.inf
         spread = _spread(b)
-        relative = float(np.sqrt(np.mean((np.minimum(error, 1e150) / spread) ** 2))) if error.size else 0.0
+        # However small the spread is that an infinite error is divided by, the square must be a number.
+        relative = float(np.sqrt(np.mean(np.minimum(error / spread, 1e140) ** 2))) if error.size else 0.0
     return {
         "max_abs": finite(float(error.max(initial=0.0))),
         "p999_abs": finite(float(np.quantile(error, 0.999, method="higher"))) if error.size else 0.0,

@@ -10,9 +10,10 @@ from catboost import CatBoostClassifier, CatBoostRegressor
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from xgboost import XGBClassifier, XGBRegressor
+from xgboost import XGBRegressor
 
 from edgeml.errors import UnknownCategoryError, UnsupportedParameterError
 from edgeml.ir import interpreter
@@ -31,6 +32,10 @@ def squared(y_true, y_pred):
     return y_pred - y_true, np.ones_like(y_true)
 
 
+def texts():
+    return pd.DataFrame({"a": X[:, 0], "c": np.array(["one two", "three four"])[np.arange(120) % 2]})
+
+
 def frame():
     return pd.DataFrame({"a": X[:, 0], "c": pd.Categorical(np.array(["u", "v", "w"])[np.arange(120) % 3])})
 
@@ -41,18 +46,6 @@ def run(made, rows, method="predict"):
 
 REFUSED = {
     "an XGBoost objective": (lambda: XGBRegressor(**XGB, objective=squared).fit(X, Y), X, "objective=", "by its name"),
-    "trees of several outputs": (
-        lambda: XGBRegressor(**XGB, multi_strategy="multi_output_tree").fit(X, np.stack([Y, -Y], axis=1)),
-        X,
-        "multi_strategy='multi_output_tree'",
-        "one_output_per_tree",
-    ),
-    "several labels": (
-        lambda: XGBClassifier(**XGB).fit(X, np.stack([CLASS, 1 - CLASS], axis=1)),
-        X,
-        "objective='binary:logistic'",
-        "one classifier a label",
-    ),
     "an unknown XGBoost parameter": (lambda: XGBRegressor(**XGB, novelty=1).fit(X, Y), X, "novelty=1", "report"),
     "a LightGBM objective": (
         lambda: LGBMRegressor(**LGBM, objective=squared).fit(X, Y),
@@ -78,11 +71,17 @@ REFUSED = {
         "cat_features=",
         "OneHotEncoder",
     ),
-    "a CatBoost loss of two predictions": (
-        lambda: CatBoostRegressor(**CAT, loss_function="RMSEWithUncertainty").fit(X, Y),
+    "hard votes of CatBoost": (
+        lambda: VotingClassifier([("a", CatBoostClassifier(**CAT))]).fit(X, CLASS + (X[:, 2] > 0)),
         X,
-        "RMSEWithUncertainty",
-        "one prediction",
+        "voting='hard'",
+        "voting='soft'",
+    ),
+    "texts of CatBoost": (
+        lambda: CatBoostRegressor(**CAT, text_features=["c"]).fit(texts(), Y),
+        texts(),
+        "text_features=",
+        "report",
     ),
 }
 
@@ -99,11 +98,22 @@ def test_what_cannot_be_honoured_is_refused_by_name(case):
     assert remedy in caught.value.remedy
 
 
-def test_another_threshold_of_catboost_is_refused():
-    model = CatBoostClassifier(**CAT).fit(X, CLASS)
-    model.set_probability_threshold(0.3)
-    with pytest.raises(UnsupportedParameterError, match="probability_threshold"):
+def test_a_loss_that_is_none_of_catboosts_own_is_refused(monkeypatch):
+    model = CatBoostClassifier(**CAT).fit(X, CLASS)  # of a user's loss CatBoost first makes machine code, for seconds
+    monkeypatch.setattr(model, "get_all_params", lambda: {"loss_function": "PythonUserDefinedPerObject"})
+    with pytest.raises(UnsupportedParameterError, match=r"loss_function='PythonUserDefinedPerObject'"):
         converted(model, X)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9, 1.0])
+def test_another_threshold_of_catboost_decides(threshold):
+    labels = np.stack([CLASS, 1 - CLASS, CLASS ^ (X[:, 2] > 0)], axis=1)
+    for model, y in (
+        (CatBoostClassifier(**CAT), CLASS),
+        (CatBoostClassifier(**CAT, loss_function="MultiLogloss"), labels),
+    ):
+        model.fit(X, y).set_probability_threshold(threshold)
+        assert np.array_equal(run(converted(model, X), X), model.predict(X))
 
 
 # --- early stopping -------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """What the judge makes of answers: flips, errors, metrics, margins, and what it cannot judge."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
 from edgeml.compare import r2
+from edgeml.jsonutil import dumps
 from edgeml.quantize.budget import Budget
 from edgeml.quantize.judge import Limit, judge, plot_data
 from edgeml.quantize.margins import estimated_flips
@@ -359,3 +362,11 @@ def test_the_estimate_stands_in_for_a_bound_that_few_rows_cannot_give():
     assert "by margins" in verdict.limits[0].note
     away = score + 0.05 * np.sign(score)
     assert judge(truth, {"predict": away > 0, "decision_function": away}, Budget(metric_drop=None)).sure
+
+
+def test_an_infinite_error_of_a_column_that_hardly_varies_is_a_figure_that_json_holds():
+    scores = -1e-12 * np.arange(1.0, 41.0)[:, None]
+    answers = {"decision_function": np.where(scores < -2e-11, -np.inf, scores)}
+    verdict = judge(Truth({"decision_function": scores}), answers, Budget())
+    assert 1e100 < verdict.error < np.inf
+    assert json.loads(dumps(verdict.to_json()))["methods"]["decision_function"]["max_abs"] is None

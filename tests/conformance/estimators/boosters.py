@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoostClassifier, CatBoostRegressor
+from catboost import CatBoost, CatBoostClassifier, CatBoostRanker, CatBoostRegressor
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
 from tests.conformance.estimators.data import (
@@ -39,6 +40,18 @@ def two_bools() -> Any:
     """Two classes called False and True."""
     X, y = two()
     return X, y > 0
+
+
+def two_labels() -> Any:
+    """Two labels of 0 and 1 at once."""
+    X, y = iris()
+    return X, np.stack([y > 0, X[:, 1] > 3], axis=1).astype(int)
+
+
+def never() -> Any:
+    """A single class."""
+    X, y = iris()
+    return X, np.zeros_like(y)
 
 
 def counts() -> Any:
@@ -101,7 +114,18 @@ class Ranked(Variant):
 
     def fit(self) -> Any:
         X, y = self.data()
-        return clone(self.estimator).fit(X, y, group=[10] * (len(X) // 10)), X
+        query = {"group": [10] * (len(X) // 10)}
+        if isinstance(self.estimator, CatBoostRanker):
+            query = {"group_id": np.arange(len(X)) // 10}
+        return clone(self.estimator).fit(X, y, **query), X
+
+
+class Plain(Variant):
+    """Of a class that scikit-learn cannot clone."""
+
+    def fit(self) -> Any:
+        X, y = self.data()
+        return deepcopy(self.estimator).fit(X, y), X
 
 
 def piped(model: Any) -> Any:
@@ -134,10 +158,22 @@ XGB = (
     _xgb(XGBRegressor, absent, missing=-1.0),
     _xgb(XGBRegressor, number, max_leaves=5, grow_policy="lossguide", tree_method="hist"),
     _xgb(XGBRegressor, number, booster="dart", rate_drop=0.5),
+    _xgb(XGBRegressor, number, booster="dart", rate_drop=0.4, n_estimators=60, base_score=50.0),
     _xgb(XGBRegressor, number, booster="gblinear", max_depth=None),
+    _xgb(XGBRegressor, two_numbers, booster="gblinear", max_depth=None),
+    _xgb(XGBClassifier, iris, booster="gblinear", max_depth=None),
     _xgb(XGBRegressor, number, base_score=3.5),
     _xgb(XGBRegressor, number, num_parallel_tree=3, subsample=0.5),
     _xgb(XGBRegressor, two_numbers),
+    _xgb(XGBRegressor, two_numbers, multi_strategy="multi_output_tree", tree_method="hist"),
+    _xgb(XGBClassifier, iris, multi_strategy="multi_output_tree", tree_method="hist"),
+    _xgb(XGBClassifier, two_labels),
+    _xgb(XGBClassifier, two_labels, multi_strategy="multi_output_tree", tree_method="hist"),
+    _xgb(XGBClassifier, never),
+    _xgb(XGBClassifier, two, objective="multi:softprob", num_class=2),
+    _xgb(XGBClassifier, two, objective="binary:logitraw"),
+    _xgb(XGBRegressor, two, objective="binary:logitraw", base_score=0.3),
+    *(_xgb(XGBRegressor, iris, objective=o, num_class=3) for o in ("multi:softmax", "multi:softprob")),
     *(
         _xgb(XGBRegressor, counts, objective=o)
         for o in ("count:poisson", "reg:gamma", "reg:tweedie", "reg:absoluteerror")
@@ -156,6 +192,18 @@ XGB = (
     _xgb(XGBRFClassifier, iris),
     _xgb(XGBRFRegressor, number),
     replace(variant(piped(XGBClassifier(**SMALL)), table, of="XGBClassifier"), name="XGBClassifier in a Pipeline"),
+    *(
+        replace(
+            variant(make_pipeline(KBinsDiscretizer(6, encode="onehot"), model), data, of=type(model).__name__),
+            name=f"{type(model).__name__}({what}) behind a sparse matrix",
+        )
+        for model, data, what in (
+            (XGBClassifier(**SMALL), iris, ""),
+            (XGBRegressor(**SMALL), number, ""),
+            (XGBRegressor(**SMALL, missing=1.0), number, "missing=1"),
+            (XGBRegressor(n_estimators=12, booster="gblinear"), number, "booster='gblinear'"),
+        )
+    ),
 )
 
 LEAVES = {"n_estimators": 12, "min_child_samples": 5, "verbose": -1, "n_jobs": 1}
@@ -212,12 +260,20 @@ CATBOOST = (
     *(_cat(CatBoostRegressor, counts, loss_function=o) for o in ("MAE", "Quantile:alpha=0.7", "Poisson")),
     _cat(CatBoostRegressor, counts, loss_function="Tweedie:variance_power=1.5"),
     _cat(CatBoostRegressor, two_numbers, loss_function="MultiRMSE"),
+    *(_cat(CatBoostRegressor, counts, loss_function=o) for o in ("LogLinQuantile", "Cox", "RMSEWithUncertainty")),
+    _cat(CatBoostRegressor, number, loss_function="MultiQuantile:alpha=0.1,0.5,0.9"),
     _cat(CatBoostClassifier, two),
     _cat(CatBoostClassifier, two_names),
     _cat(CatBoostClassifier, two_bools),
     _cat(CatBoostClassifier, iris),
     _cat(CatBoostClassifier, iris_names, loss_function="MultiClassOneVsAll"),
     _cat(CatBoostClassifier, missing, auto_class_weights="Balanced"),
+    _cat(CatBoostClassifier, two, loss_function="Focal:focal_alpha=0.5;focal_gamma=2.0"),
+    *(_cat(CatBoostClassifier, two_labels, loss_function=o) for o in ("MultiLogloss", "MultiCrossEntropy")),
+    *(
+        Plain(f"CatBoost({o!r}) on {data.__name__}", "CatBoost", CatBoost({**QUICK, "loss_function": o}), data)
+        for o, data in (("RMSE", number), ("Logloss", two), ("MultiClass", iris), ("Poisson", counts))
+    ),
     replace(
         variant(piped(CatBoostClassifier(**QUICK)), table, of="CatBoostClassifier"),
         name="CatBoostClassifier in a Pipeline",
@@ -229,6 +285,8 @@ RANKERS = tuple(
     for r, o in (
         *((LGBMRanker(**LEAVES, objective=o), o) for o in ("lambdarank", "rank_xendcg")),
         *((XGBRanker(**SMALL, objective=o), o) for o in ("rank:ndcg", "rank:pairwise")),
+        *((CatBoostRanker(**QUICK, loss_function=o), o) for o in ("YetiRank", "PairLogit", "QueryRMSE")),
+        (CatBoostRanker(**QUICK, loss_function="YetiRankPairwise", grow_policy="SymmetricTree"), "YetiRankPairwise"),
     )
 )
 
