@@ -131,9 +131,13 @@ def _frame_with_none(X: Any) -> Any:
     import pandas as pd
 
     frame = X.to_pandas()
+    polars = _library(X) == "polars"
     for at, name in enumerate(frame.columns):
-        if column_kind(frame[name], str(name)) == "string":
-            cells = to_array(X[name] if _library(X) == "polars" else X.column(at), str(name), None)
+        if polars and frame[name].dtype == np.float32:
+            # check_array asks a frame of polars for no dtype, so where it keeps pandas' float32 it makes float64 here.
+            frame[name] = frame[name].astype(np.float64)
+        elif column_kind(frame[name], str(name)) == "string":
+            cells = to_array(X[name] if polars else X.column(at), str(name), None)
             frame[name] = pd.Series(cells, dtype=object)
     return frame
 

@@ -140,7 +140,10 @@ def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
 def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
     """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
-        result = _ask_one(pipeline, method, rows)
+        try:
+            result = _ask_one(pipeline, method, rows)
+        except Exception:  # a row answered among others only, by a transform that looks at the batch: no list
+            return None
     if isinstance(result, (list, tuple)):
         return "list", [part.shape[1] for part in result]
     return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None

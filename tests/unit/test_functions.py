@@ -278,6 +278,61 @@ def test_whole_numbers_divide_exactly(divisor):
     assert np.array_equal(answers(lambda X: X % divisor, rows), rows % divisor)
 
 
+@pytest.mark.parametrize("function", [np.arctan, np.arcsin, np.arccos])
+def test_angles_have_numpys_digits(function):
+    rows = np.concatenate([AWKWARD, RNG.uniform(-1, 1, 500), [1 - 1e-16, -1.0, 1e-9, 1 + 1e-15]])[:, None]
+    with np.errstate(all="ignore"):
+        expected = function(rows)
+    actual = answers(function, rows)
+    np.testing.assert_allclose(actual, expected, rtol=1e-15, atol=0)
+    assert np.array_equal(np.signbit(actual[known := expected == expected]), np.signbit(expected[known]))
+    assert answers(function, rows[-6:].astype(np.float32)).dtype == np.float32
+
+
+def test_the_angle_of_a_point_is_that_of_c():
+    rows = np.array([(y, x) for y in AWKWARD for x in AWKWARD])
+    expected = np.arctan2(rows[:, 0], rows[:, 1])
+    actual = answers(lambda X: np.arctan2(X[:, 0], X[:, 1])[:, None], rows)[:, 0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-15, atol=0)
+    assert np.array_equal(np.signbit(actual[known := expected == expected]), np.signbit(expected[known]))
+
+
+def arc_of_rows(X):
+    return np.array([[math.asin(x[0])] for x in X])
+
+
+def test_rows_for_which_math_raises_are_refused():
+    rows = X[:, :1] / 10
+    np.testing.assert_allclose(answers(arc_of_rows, rows), np.arcsin(rows), rtol=1e-15)
+    with pytest.raises(InputError, match=r"math\.asin raises"):
+        run(program(arc_of_rows, rows), np.array([[1.5]]))
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("edges", [[-np.inf, 0.0, 1.0, np.inf], [1.0, 0.0, -1.0], [np.inf, 1.0, 1.0, -1.0], [0.0]])
+def test_bins_of_any_order_are_numpys(edges, right):
+    rows = AWKWARD[:, None]
+    assert np.array_equal(
+        answers(lambda X: np.digitize(X, edges, right=right), rows), np.digitize(rows, edges, right=right)
+    )
+
+
+@pytest.mark.parametrize("function", [np.asarray, np.array, np.ascontiguousarray])
+def test_numpys_own_constructors_are_functions_too(function):
+    assert np.array_equal(answers(function), X)
+
+
+@numba.guvectorize(["void(float64[:], float64[:])"], "(n)->(n)")
+def next_to(x, out):  # pragma: no cover - compiled
+    for i in range(len(x)):
+        out[i] = x[i] + 1
+
+
+def test_a_guvectorized_function_is_refused_by_name():
+    with pytest.raises(UnsupportedParameterError, match=r"func='next_to'.*numba\.guvectorize"):
+        program(next_to)
+
+
 def test_dtypes_are_numpys():
     single = X.astype(np.float32)
     for function in (np.exp, lambda X: X * 2, lambda X: X * np.float64(2), lambda X: X > 1, lambda X: X.argmax(axis=1)):
