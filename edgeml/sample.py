@@ -106,7 +106,8 @@ def _to_rows(X: Any) -> Any:
     if isinstance(X, Mapping):
         return pd.DataFrame(dict(X))
     if isinstance(X, np.ndarray):
-        return pd.DataFrame(X) if X.dtype.names else X
+        # A numpy.matrix stays two-dimensional where a column is taken.
+        return pd.DataFrame(X) if X.dtype.names else np.asarray(X) if isinstance(X, np.matrix) else X
     if isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         if len(X) and isinstance(X[0], Mapping):
             return pd.DataFrame(list(X))

@@ -128,6 +128,11 @@ def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
     """A method's answer to so many rows as one dense array."""
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
+    if isinstance(result, (list, tuple)) and not all(np.ndim(part) == 2 and hasattr(part, "shape") for part in result):
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__}.{method} returns a {type(result).__name__} of {type(result[0]).__name__}",
+            "give an array with one row for each row of X: numpy.array(…)",
+        )
     answer = side_by_side(result)
     if answer.ndim and len(answer) != count:  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(

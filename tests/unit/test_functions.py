@@ -13,8 +13,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+import edgeml
 from edgeml.converters import to_program
-from edgeml.errors import InputError, UnsupportedParameterError
+from edgeml.errors import InputError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import interpreter
 from tests import function_docs
 from tests.oracle import columns_of, converted, schema_of
@@ -331,6 +332,57 @@ def next_to(x, out):  # pragma: no cover - compiled
 def test_a_guvectorized_function_is_refused_by_name():
     with pytest.raises(UnsupportedParameterError, match=r"func='next_to'.*numba\.guvectorize"):
         program(next_to)
+
+
+def kept_and_renamed(X):
+    Y = X.filter(regex="^[ab]$").copy()
+    Y.insert(1, "twice", X["c"] * 2)
+    Y.loc[Y["a"] > 0.5, "b"] = -1.0
+    Y["z"] = Y.pop("a")
+    return Y.pipe(lambda frame, by: frame * by, by=3.0).reindex(columns=["z", "twice", "b"])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        kept_and_renamed,
+        lambda X: X.select_dtypes("number"),
+        lambda X: X.select_dtypes(exclude=[bool]).drop(columns="s"),
+        lambda X: X.filter(items=["b", "none", "a"]),
+        lambda X: X[["a", "c"]].map(lambda v: v if v > 0 else -2.0 * v),
+    ],
+)
+def test_columns_are_chosen_as_pandas_does(function):
+    np.testing.assert_array_equal(answers(function, FRAME), function(FRAME.copy()).to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda X: X.pop("a").to_frame(), "changes the function's argument"),
+        (lambda X: X.select_dtypes("float64"), "select_dtypes by 'float64'"),
+        (lambda X: X.reindex(columns=["a", "none"]), "reindex with columns that are not there"),
+        (lambda X: X.filter(["a"], axis=0), "filter by other than"),
+    ],
+)
+def test_other_choices_of_columns_are_refused(function, said):
+    with pytest.raises(UnsupportedParameterError, match=said):
+        program(function, FRAME)
+
+
+def test_a_function_that_returns_a_list_is_refused_by_name(tmp_path):
+    model = FunctionTransformer(lambda X: [[float(x)] for x in X[:, 0]]).fit(X)
+    with pytest.raises(UnsupportedEstimatorError, match="returns a list of list"):
+        edgeml.compile(model, X, output=tmp_path / "m.edgeml")
+
+
+def test_a_numpy_matrix_is_an_array(tmp_path):
+    rows = X.view(np.matrix)
+    edgeml.compile(
+        FunctionTransformer(np.abs).fit(rows), rows, output=tmp_path / "m.edgeml", formats=["native"]
+    ).close()
+    with edgeml.load(tmp_path / "m.edgeml") as compiled:
+        assert np.array_equal(compiled.transform(X), np.abs(X))
 
 
 def test_dtypes_are_numpys():
