@@ -13,17 +13,20 @@ from typing import Any
 import numpy as np
 
 from edgeml.converters.function_arrays import Trace, Traced
+from edgeml.converters.function_builtins import TABLE
 from edgeml.converters.function_calls import traces
 from edgeml.converters.function_source import Interpreter
-from edgeml.converters.function_state import Closure, Frame, is_number
+from edgeml.converters.function_state import Closure, Frame, is_hashable, is_number
 from edgeml.converters.function_text import Source, is_users, plain_function, source_of
 from edgeml.converters.function_ufuncs import expand
 
 
 def translatable(function: Any) -> bool:
-    """Whether there is a source to translate."""
+    """Whether there is a source to translate, or, of what NumPy does not let stand-ins record, a translation."""
     inner = function.pyfunc if isinstance(function, np.vectorize) else function
     inner = inner.func if isinstance(inner, partial) else inner
+    if is_hashable(inner) and inner in TABLE:
+        return True
     return source_of(plain_function(inner)) is not None
 
 

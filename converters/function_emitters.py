@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from edgeml.converters.function_arcs import arccos, arcsin, arctan, arctan2, copy_sign, is_negative
 from edgeml.converters.function_arrays import Trace
 from edgeml.converters.function_ufuncs import Emitter
 from edgeml.ir import Value
@@ -105,18 +106,6 @@ def _is_finite(trace: Trace, x: Value) -> Value:
     return trace.builder.abs(x) < math.inf
 
 
-def _is_negative(trace: Trace, x: Value) -> Value:
-    """numpy.signbit, which tells -0.0 from 0.0."""
-    if x.dtype == "int64":
-        return x < 0
-    return (x < 0.0) | (1.0 / x < 0.0)
-
-
-def _copy_sign(trace: Trace, x: Value, y: Value) -> Value:
-    size = trace.builder.abs(x)
-    return trace.builder.where(_is_negative(trace, y), -size, size)
-
-
 def _sign(trace: Trace, x: Value) -> Value:
     one, zero = _number(trace, x, 1), _number(trace, x, 0)
     return trace.builder.where(x > zero, one, trace.builder.where(x < zero, -one, x if x.dtype != "int64" else zero))
@@ -139,7 +128,7 @@ def _floor(trace: Trace, x: Value) -> Value:
 def _trunc(trace: Trace, x: Value) -> Value:
     if x.dtype in ("int64", "bool"):
         return x
-    return _copy_sign(trace, _of(trace, "floor", trace.builder.abs(x)), x)
+    return copy_sign(trace, _of(trace, "floor", trace.builder.abs(x)), x)
 
 
 def _times(factor: float) -> Emitter:
@@ -156,7 +145,7 @@ def _exp2(trace: Trace, x: Value) -> Value:
 
 def _cbrt(trace: Trace, x: Value) -> Value:
     root = _of(trace, "power", trace.builder.abs(x), _number(trace, x, 1.0 / 3.0))
-    return _copy_sign(trace, root, x)
+    return copy_sign(trace, root, x)
 
 
 def _tan(trace: Trace, x: Value) -> Value:
@@ -170,7 +159,7 @@ def _sinh(trace: Trace, x: Value) -> Value:
     e = _of(trace, "expm1", small)
     half = trace.builder.exp(size * 0.5)
     result = trace.builder.where(size > 20.0, (0.5 * half) * half, (e + e / (e + 1.0)) * 0.5)
-    return _copy_sign(trace, result, x)
+    return copy_sign(trace, result, x)
 
 
 def _cosh(trace: Trace, x: Value) -> Value:
@@ -184,7 +173,7 @@ def _arcsinh(trace: Trace, x: Value) -> Value:
     square = small * small
     near = _of(trace, "log1p", small + square / (1.0 + trace.builder.sqrt(square + 1.0)))
     result = trace.builder.where(size > 1e9, trace.builder.log(size) + _LN2, near)
-    return _copy_sign(trace, result, x)
+    return copy_sign(trace, result, x)
 
 
 def _arccosh(trace: Trace, x: Value) -> Value:
@@ -195,7 +184,7 @@ def _arccosh(trace: Trace, x: Value) -> Value:
 
 def _arctanh(trace: Trace, x: Value) -> Value:
     size = trace.builder.abs(x)
-    return _copy_sign(trace, 0.5 * _of(trace, "log1p", 2.0 * size / (1.0 - size)), x)
+    return copy_sign(trace, 0.5 * _of(trace, "log1p", 2.0 * size / (1.0 - size)), x)
 
 
 def _hypot(trace: Trace, x: Value, y: Value) -> Value:
@@ -246,7 +235,7 @@ def _floor_divide(trace: Trace, x: Value, y: Value) -> Value:
     quotient = builder.where(one_less, quotient - 1.0, quotient)
     whole = builder.op("Floor", quotient)
     whole = builder.where(quotient - whole > 0.5, whole + 1.0, whole)
-    zero = _copy_sign(trace, _number(trace, x, 0.0), x / y)
+    zero = copy_sign(trace, _number(trace, x, 0.0), x / y)
     result = builder.where(quotient == 0.0, zero, whole)
     return builder.where(y == 0.0, x / y, result)
 
@@ -304,8 +293,8 @@ NUMPY: dict[str, Emitter] = {
     "absolute": lambda trace, x: x if x.dtype == "bool" else trace.builder.abs(x),
     "fabs": _op("Abs"),
     "sign": _sign,
-    "signbit": _is_negative,
-    "copysign": _copy_sign,
+    "signbit": is_negative,
+    "copysign": copy_sign,
     "square": _square,
     "sqrt": _op("Sqrt"),
     "cbrt": _cbrt,
@@ -325,6 +314,10 @@ NUMPY: dict[str, Emitter] = {
     "cos": _op("Cos"),
     "tan": _tan,
     "tanh": _op("Tanh"),
+    "arcsin": arcsin,
+    "arccos": arccos,
+    "arctan": arctan,
+    "arctan2": arctan2,
     "sinh": _sinh,
     "cosh": _cosh,
     "arcsinh": _arcsinh,

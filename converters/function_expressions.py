@@ -292,6 +292,8 @@ class Expressions(Operators):
             if function.signature is not None or kwargs or function.excluded:
                 raise self.trace.refuse("numpy.vectorize with signature, excluded or names", "pass cells by position")
             return over_cells(self.interpreter, frame, function.pyfunc, args, function.otypes)
+        if type(function).__name__ == "GUFunc":
+            raise self.trace.refuse("numba.guvectorize", "use numba.njit with a loop over the rows, which returns them")
         if hasattr(function, "_dispatcher"):
             return over_cells(self.interpreter, frame, function, args, None)
         if is_hashable(function) and (getattr(function, "__module__", None) or "").startswith("pandas"):

@@ -8,6 +8,7 @@ functions on a column give what they give on its cells. Called by functions.py.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,9 +102,13 @@ class TracedFrame(Pandas):
     def loc(self) -> _Indexer:
         return _Indexer(self, by_name=True)
 
-    def __setitem__(self, name: Any, new: Any) -> None:
+    def _own(self) -> None:
+        """Raise Refused where a change would be one of the function's argument."""
         if self._given:
             raise self.trace.refuse("an assignment to a column changes the function's argument", "X = X.copy() first")
+
+    def __setitem__(self, name: Any, new: Any) -> None:
+        self._own()
         names = [name] if isinstance(name, str) else list(name)
         if isinstance(new, TracedFrame):
             parts = list(new._columns.values())
@@ -150,7 +155,55 @@ class TracedFrame(Pandas):
     def add_suffix(self, suffix: str) -> TracedFrame:
         return self.rename(lambda n: n + suffix)
 
+    def insert(self, loc: int, column: str, value: Any) -> None:
+        self._own()
+        if column in self._columns:
+            raise ValueError(f"cannot insert {column}, already exists")
+        behind = list(self._columns.items())[loc:]
+        self._columns = {n: a for n, a in self._columns.items() if n not in dict(behind)}
+        self._columns |= {column: self._new(dict(behind) or self._columns)._column(value), **dict(behind)}
+
+    def pop(self, item: str) -> TracedSeries:
+        self._own()
+        return TracedSeries(self.trace, self._columns.pop(item), item)
+
+    def filter(
+        self, items: Any = None, like: str | None = None, regex: str | None = None, axis: Any = 1
+    ) -> TracedFrame:
+        if axis not in (1, "columns") or sum(x is not None for x in (items, like, regex)) != 1:
+            raise self.trace.refuse("filter by other than one of items, like and regex", "pick columns by name: X[[…]]")
+        if items is not None:
+            return self._new({n: self._columns[n] for n in items if n in self._columns})
+        kept = [n for n in self._columns if (like in n if like is not None else re.search(regex or "", n))]
+        return self._new({n: self._columns[n] for n in kept})
+
+    def reindex(self, columns: Any) -> TracedFrame:
+        if not set(columns) <= set(self._columns):
+            raise self.trace.refuse("reindex with columns that are not there", "assign them: X.assign(name=…)")
+        return self._new({n: self._columns[n] for n in columns})
+
+    def select_dtypes(self, include: Any = None, exclude: Any = None) -> TracedFrame:
+        within, without = self._of_types(include), self._of_types(exclude)
+        kept = {n for n in self._columns if (include is None or n in within) and n not in without}
+        return self._new({n: a for n, a in self._columns.items() if n in kept})
+
+    def _of_types(self, wanted: Any) -> set[str]:
+        """Names of the columns of numbers, or of bools; pandas alone tells texts, dates and numbers of one size."""
+        found: set[str] = set()
+        for one in [] if wanted is None else wanted if isinstance(wanted, (list, tuple, set)) else [wanted]:
+            if one not in ("number", np.number, "bool", bool):
+                raise self.trace.refuse(f"select_dtypes by {one!r}", "use 'number' or 'bool', or pick columns by name")
+            kinds = ("float64", "float32", "int64") if one in ("number", np.number) else ("bool",)
+            found |= {n for n, a in self._columns.items() if a.value.dtype in kinds and a.value.numpy[:8] != "datetime"}
+        return found
+
+    def pipe(self, func: Any, *args: Any, **options: Any) -> Any:
+        return func(self, *args, **options)
+
     # --- cells
+    def map(self, func: Any) -> TracedFrame:
+        return self._new({n: s.apply(func).array for n, s in self.items()})
+
     def to_numpy(self, dtype: Any = None) -> Traced:
         block = self.as_block().as_array()
         if not block.values or len({v.dtype for v in block.values}) > 1 or block.form == "object":
@@ -322,5 +375,9 @@ class _Indexer:
         return self._frame[names if isinstance(names, str) else list(names)]
 
     def __setitem__(self, key: Any, new: Any) -> None:
+        if self._by_name and isinstance(key, tuple) and isinstance(key[0], TracedSeries):
+            for name in [key[1]] if isinstance(key[1], str) else key[1]:
+                self._frame[name] = self._frame[name].mask(key[0], new)
+            return
         names = self._names(key)
         self._frame[names if isinstance(names, str) else list(names)] = new

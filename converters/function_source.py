@@ -76,11 +76,13 @@ class Interpreter:
             raise self.trace.refuse(f"{source.name} takes *args or **kwargs", "name every parameter")
         names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         if len(args) > len(names):
-            raise TypeError(f"{source.name} takes {len(names)} arguments, got {len(args)}")
+            cause = f"{source.name} takes {len(names)} arguments, got {len(args)}"
+            raise self.trace.refuse(cause, "call it as Python would")
         given = {**source.defaults, **dict(zip(names, args, strict=False)), **kwargs}
         known = {*names, *(a.arg for a in arguments.kwonlyargs)}
         if set(given) != known:
-            raise TypeError(f"{source.name}: parameters {sorted(known ^ set(given))}")
+            cause = f"{source.name} is called with other parameters than it has: {sorted(known ^ set(given))}"
+            raise self.trace.refuse(cause, "call it as Python would")
         return given
 
     def _returned(self, frame: Frame, alive: Alive) -> Any:

@@ -127,9 +127,11 @@ def _searchsorted(trace: Trace, a: Any, v: Any, side: str = "left") -> Any:
 @traces(np.digitize)
 def _digitize(trace: Trace, x: Any, bins: Any, right: bool = False) -> Any:
     edges = np.asarray(bins, dtype=float)
-    if not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
-        raise trace.refuse("digitize with bins that are not finite and increasing", "sort them, without NaN")
-    return _count_below(trace, edges, x, right)
+    if (edges[1:] >= edges[:-1]).all() and not np.isnan(edges).any():
+        return _count_below(trace, edges, x, right)
+    if (edges[1:] <= edges[:-1]).all():
+        return len(edges) - _count_below(trace, edges[::-1], x, right)
+    raise trace.refuse("digitize with bins that neither increase nor decrease", "sort them, without NaN")
 
 
 def _count_below(trace: Trace, edges: Any, x: Traced, strictly: bool) -> Traced:

@@ -31,8 +31,9 @@ def knn_imputer(c: Conversion, est: Any, X: Block) -> Outputs:
     by_nan = isinstance(est.missing_values, float) and math.isnan(est.missing_values)
     x = X.matrix(c, est, allow_nan=by_nan)
     missing = b.is_nan(x) if by_nan else x == float(est.missing_values)
-    points = np.where(est._mask_fit_X, np.nan, est._fit_X.astype(np.float64))
-    squared = nan_euclidean(c, b.where(missing, float("nan"), x.cast("float64")), points)
+    points = np.where(est._mask_fit_X, np.asarray(np.nan, dtype=est._fit_X.dtype), est._fit_X)
+    squared = nan_euclidean(c, b.where(missing, b.constant(np.nan, x.dtype), x), points)
+    points = points.astype(np.float64)
     columns, kept = [], []
     for at in range(x.width):
         if not est._valid_mask[at]:

@@ -142,13 +142,24 @@ def _pushed(squared: Value) -> Value:
 
 
 def nan_euclidean(c: Conversion, x: Value, points: Any) -> Value:
-    """Squared nan_euclidean_distances: over the columns both have, scaled up to all; NaN where there is none."""
+    """Squared nan_euclidean_distances: over the columns both have, scaled up to all; NaN where there is none.
+
+    Of float32 on both sides the products are float64 and the rest is float32, as scikit-learn has it: it loses digits
+    that decide which points are near.
+    """
+    single = x.dtype == points.dtype == "float32"
     b, wide, points = c.builder, x.cast("float64"), points.astype(np.float64)
     lost, missing = np.isnan(points), b.is_nan(wide)
     wide, points = b.where(missing, 0.0, wide), np.where(lost, 0.0, points)
     gone, squares = missing.cast("float64"), points * points
-    squared = expanded(c, wide, points) - b.linear(wide * wide, lost.T.astype(np.float64)) - b.linear(gone, squares.T)
     shared = b.linear(1.0 - gone, (~lost).T.astype(np.float64))
+    if single:
+        mine, theirs = wide.cast("float32"), points.astype(np.float32)
+        squared = expanded(c, wide, points).cast("float32") - b.linear(mine * mine, lost.T.astype(np.float32))
+        squared = b.maximum(squared - b.linear(gone.cast("float32"), (theirs * theirs).T), np.float32(0.0))
+        scaled = (squared.cast("float64") / b.maximum(shared, 1.0)).cast("float32") * np.float32(x.width)
+        return b.where(shared == 0.0, float("nan"), scaled.cast("float64"))
+    squared = expanded(c, wide, points) - b.linear(wide * wide, lost.T.astype(np.float64)) - b.linear(gone, squares.T)
     scaled = b.maximum(squared, 0.0) / b.maximum(shared, 1.0) * float(x.width)
     return b.where(shared == 0.0, float("nan"), scaled)
 

@@ -28,6 +28,16 @@ def spline_transformer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Per column the values of its splines; missing cells give zeros where they are allowed."""
     b = c.builder
     allow_nan = getattr(est, "handle_missing", "error") == "zeros"
+    if allow_nan and est.sparse_output and X.width > 1 and est.extrapolation in ("continue", "error", "periodic"):
+        # scikit-learn writes its zeros into the first column's splines alone: the others get those of the batch's least
+        # cell.
+        raise c.refuse(
+            est,
+            "sparse_output",
+            True,
+            f"with handle_missing='zeros' and extrapolation={est.extrapolation!r} scikit-learn's answer to a missing "
+            "cell depends on the other rows: use sparse_output=False",
+        )
     # Where missing cells are allowed, scikit-learn does not look for infinity either.
     x = X.matrix(c, est, dtype=X.dtype, check=not allow_nan)
     dtype = "float32" if x.dtype == "float32" and not est.sparse_output else "float64"
@@ -141,6 +151,13 @@ def _beyond(c: Conversion, x: Value, values: Value, est: Any) -> Value:
             _tangent(cell - knot, spline(knot), spline(knot, nu=1) if linear else None, near)
             for knot, near in ((first, below), (last, above))
         )
+        if first > last:
+            # Few knots, and the degree raised by the columns before: a cell may be beyond both ends. scikit-learn
+            # writes spline by spline from both ends inwards, so whichever comes later stands.
+            later = above & ~(below & (np.arange(count)[::-1] < np.arange(count)))
+            own = b.where(b.constant(later), high, low)
+            parts.append(b.where(cell >= first, high, b.where(cell <= last, low, own)))
+            continue
         parts.append(b.where(cell < first, low, b.where(cell > last, high, own)))
     return b.concat(parts)
 

@@ -107,7 +107,8 @@ def _to_rows(X: Any) -> Any:
     if isinstance(X, Mapping):
         return pd.DataFrame(dict(X))
     if isinstance(X, np.ndarray):
-        return pd.DataFrame(X) if X.dtype.names else X
+        # A numpy.matrix stays two-dimensional where a column is taken.
+        return pd.DataFrame(X) if X.dtype.names else np.asarray(X) if isinstance(X, np.matrix) else X
     if isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         if len(X) and isinstance(X[0], Mapping):
             return pd.DataFrame(list(X))
@@ -132,9 +133,13 @@ def _frame_with_none(X: Any) -> Any:
     import pandas as pd
 
     frame = X.to_pandas()
+    polars = _library(X) == "polars"
     for at, name in enumerate(frame.columns):
-        if column_kind(frame[name], str(name)) == "string":
-            cells = to_array(X[name] if _library(X) == "polars" else X.column(at), str(name), None)
+        if polars and frame[name].dtype == np.float32:
+            # check_array asks a frame of polars for no dtype, so where it keeps pandas' float32 it makes float64 here.
+            frame[name] = frame[name].astype(np.float64)
+        elif column_kind(frame[name], str(name)) == "string":
+            cells = to_array(X[name] if polars else X.column(at), str(name), None)
             frame[name] = pd.Series(cells, dtype=object)
     return frame
 

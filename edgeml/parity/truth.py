@@ -139,6 +139,11 @@ def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
     """A method's answer to so many rows as one dense array."""
     if hasattr(result, "toarray"):
         result = result.toarray()  # a model returns dense arrays: a device has no SciPy
+    if isinstance(result, (list, tuple)) and not all(np.ndim(part) == 2 and hasattr(part, "shape") for part in result):
+        raise UnsupportedEstimatorError(
+            f"{type(pipeline).__name__}.{method} returns a {type(result).__name__} of {type(result[0]).__name__}",
+            "give an array with one row for each row of X: numpy.array(…)",
+        )
     answer = side_by_side(result)
     if answer.ndim and len(answer) != count:  # a FunctionTransformer may do anything
         raise UnsupportedEstimatorError(
@@ -151,7 +156,10 @@ def _dense(pipeline: Any, method: str, result: Any, count: int) -> Array:
 def widths(pipeline: Any, method: str, rows: Any) -> tuple[Form, list[int]] | None:
     """Whether a method returns a list of arrays or a stack of them, and the columns of each; None for one array."""
     with quiet():
-        result = _ask_one(pipeline, method, rows)
+        try:
+            result = _ask_one(pipeline, method, rows)
+        except Exception:  # a row answered among others only, by a transform that looks at the batch: no list
+            return None
     if isinstance(result, (list, tuple)):
         return "list", [part.shape[1] for part in result]
     return ("stack", [part.shape[1] for part in result]) if np.ndim(result) == 3 else None

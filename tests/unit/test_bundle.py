@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from edgeml.bundle import (
     zip_layout,
 )
 from edgeml.jsonutil import MAX_JSON_BYTES, MAX_JSON_DEPTH
-from edgeml.schema import Column, Schema
+from edgeml.schema import Column, ColumnKind, Extra, Null, RowForm, Schema, Unit
 from tests.attacks import forge
 
 
@@ -340,3 +341,15 @@ def test_limits_in_the_format_page_are_those_of_the_code():
     assert known["MAX_MANIFEST_BYTES"] == 4 * 2**20
     assert (known["MAX_NAME"], known["MAX_TEXT"], known["MAX_ENTRIES"]) == (255, 10_000, 256)
     assert all(f"`{name}`" in page for name in manifest._FIELDS)
+
+
+def test_the_format_page_tells_every_field_of_a_schema():
+    page = (Path(zip_layout.__file__).parent / "FORMAT.md").read_text()
+    section = page.split("## `schema.json`")[1].split("\n## ")[0]
+    text = Schema("columns", (Column("text", "string"),), rows="documents").to_json()
+    date = Schema("columns", (Column("day", "int64", unit="D"),)).to_json()
+    fields = {*text, *date, *text["columns"][0], *date["columns"][0]}
+    values = {v for kind in (ColumnKind, Null, RowForm, Unit, Extra) for v in get_args(kind)}
+    assert {"extra", "rows", "unit", "null"} < fields
+    assert all(f"| `{field}` |" in section for field in fields)
+    assert all(f'`"{value}"`' in section for value in values)

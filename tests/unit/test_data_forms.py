@@ -242,3 +242,14 @@ def test_a_schema_with_a_unit_that_is_none_is_refused(change, said):
         Schema.from_json({"form": "columns", "columns": [column]})
     with pytest.raises(ManifestError, match="extra must be"):
         Schema.from_json({"form": "columns", "columns": [column], "extra": "kept"})
+
+
+def test_float32_of_polars_is_float64_to_scikit_learn(tmp_path):
+    """check_array keeps float32 of pandas and NumPy, of polars it makes float64."""
+    frame = pl.DataFrame({"a": RNG.normal(size=200), "b": RNG.normal(size=200)}).cast(pl.Float32)
+    model = make_pipeline(SimpleImputer(), StandardScaler(), Ridge()).fit(frame, Y)
+    edgeml.compile(model, frame, output=tmp_path / "m.edgeml", formats=["native"]).close()
+    with edgeml.load(tmp_path / "m.edgeml") as compiled:
+        assert [c.kind for c in compiled.schema.columns] == ["float64", "float64"]
+        for rows in (frame, frame.to_pandas(), frame.to_arrow(), frame.to_dicts()):
+            np.testing.assert_allclose(compiled.predict(rows), model.predict(frame), rtol=1e-9)

@@ -13,8 +13,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+import edgeml
 from edgeml.converters import to_program
-from edgeml.errors import InputError, UnsupportedParameterError
+from edgeml.errors import InputError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import interpreter
 from tests import function_docs
 from tests.oracle import columns_of, converted, schema_of
@@ -276,6 +277,112 @@ def test_whole_numbers_divide_exactly(divisor):
     rows = np.array([0, 1, -1, 6, -7, 2**53 + 1, -(2**53) - 3, 2**63 - 1, -(2**63) + 1])[:, None]
     assert np.array_equal(answers(lambda X: X // divisor, rows), rows // divisor)
     assert np.array_equal(answers(lambda X: X % divisor, rows), rows % divisor)
+
+
+@pytest.mark.parametrize("function", [np.arctan, np.arcsin, np.arccos])
+def test_angles_have_numpys_digits(function):
+    rows = np.concatenate([AWKWARD, RNG.uniform(-1, 1, 500), [1 - 1e-16, -1.0, 1e-9, 1 + 1e-15]])[:, None]
+    with np.errstate(all="ignore"):
+        expected = function(rows)
+    actual = answers(function, rows)
+    np.testing.assert_allclose(actual, expected, rtol=1e-15, atol=0)
+    assert np.array_equal(np.signbit(actual[known := expected == expected]), np.signbit(expected[known]))
+    assert answers(function, rows[-6:].astype(np.float32)).dtype == np.float32
+
+
+def test_the_angle_of_a_point_is_that_of_c():
+    rows = np.array([(y, x) for y in AWKWARD for x in AWKWARD])
+    expected = np.arctan2(rows[:, 0], rows[:, 1])
+    actual = answers(lambda X: np.arctan2(X[:, 0], X[:, 1])[:, None], rows)[:, 0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-15, atol=0)
+    assert np.array_equal(np.signbit(actual[known := expected == expected]), np.signbit(expected[known]))
+
+
+def arc_of_rows(X):
+    return np.array([[math.asin(x[0])] for x in X])
+
+
+def test_rows_for_which_math_raises_are_refused():
+    rows = X[:, :1] / 10
+    np.testing.assert_allclose(answers(arc_of_rows, rows), np.arcsin(rows), rtol=1e-15)
+    with pytest.raises(InputError, match=r"math\.asin raises"):
+        run(program(arc_of_rows, rows), np.array([[1.5]]))
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("edges", [[-np.inf, 0.0, 1.0, np.inf], [1.0, 0.0, -1.0], [np.inf, 1.0, 1.0, -1.0], [0.0]])
+def test_bins_of_any_order_are_numpys(edges, right):
+    rows = AWKWARD[:, None]
+    assert np.array_equal(
+        answers(lambda X: np.digitize(X, edges, right=right), rows), np.digitize(rows, edges, right=right)
+    )
+
+
+@pytest.mark.parametrize("function", [np.asarray, np.array, np.ascontiguousarray])
+def test_numpys_own_constructors_are_functions_too(function):
+    assert np.array_equal(answers(function), X)
+
+
+@numba.guvectorize(["void(float64[:], float64[:])"], "(n)->(n)")
+def next_to(x, out):  # pragma: no cover - compiled
+    for i in range(len(x)):
+        out[i] = x[i] + 1
+
+
+def test_a_guvectorized_function_is_refused_by_name():
+    with pytest.raises(UnsupportedParameterError, match=r"func='next_to'.*numba\.guvectorize"):
+        program(next_to)
+
+
+def kept_and_renamed(X):
+    Y = X.filter(regex="^[ab]$").copy()
+    Y.insert(1, "twice", X["c"] * 2)
+    Y.loc[Y["a"] > 0.5, "b"] = -1.0
+    Y["z"] = Y.pop("a")
+    return Y.pipe(lambda frame, by: frame * by, by=3.0).reindex(columns=["z", "twice", "b"])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        kept_and_renamed,
+        lambda X: X.select_dtypes("number"),
+        lambda X: X.select_dtypes(exclude=[bool]).drop(columns="s"),
+        lambda X: X.filter(items=["b", "none", "a"]),
+        lambda X: X[["a", "c"]].map(lambda v: v if v > 0 else -2.0 * v),
+    ],
+)
+def test_columns_are_chosen_as_pandas_does(function):
+    np.testing.assert_array_equal(answers(function, FRAME), function(FRAME.copy()).to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda X: X.pop("a").to_frame(), "changes the function's argument"),
+        (lambda X: X.select_dtypes("float64"), "select_dtypes by 'float64'"),
+        (lambda X: X.reindex(columns=["a", "none"]), "reindex with columns that are not there"),
+        (lambda X: X.filter(["a"], axis=0), "filter by other than"),
+    ],
+)
+def test_other_choices_of_columns_are_refused(function, said):
+    with pytest.raises(UnsupportedParameterError, match=said):
+        program(function, FRAME)
+
+
+def test_a_function_that_returns_a_list_is_refused_by_name(tmp_path):
+    model = FunctionTransformer(lambda X: [[float(x)] for x in X[:, 0]]).fit(X)
+    with pytest.raises(UnsupportedEstimatorError, match="returns a list of list"):
+        edgeml.compile(model, X, output=tmp_path / "m.edgeml")
+
+
+def test_a_numpy_matrix_is_an_array(tmp_path):
+    rows = X.view(np.matrix)
+    edgeml.compile(
+        FunctionTransformer(np.abs).fit(rows), rows, output=tmp_path / "m.edgeml", formats=["native"]
+    ).close()
+    with edgeml.load(tmp_path / "m.edgeml") as compiled:
+        assert np.array_equal(compiled.transform(X), np.abs(X))
 
 
 def test_dtypes_are_numpys():

@@ -20,6 +20,7 @@ from edgeml.converters.block import Block
 from edgeml.converters.registry import Conversion
 from edgeml.errors import InputError, UnsupportedEstimatorError, UnsupportedParameterError
 from edgeml.ir import Builder, interpreter
+from tests.oracle import converted
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(80, 3)) * [1.0, 10.0, 0.1]
@@ -120,3 +121,15 @@ def test_a_none_among_numbers_cannot_be_told_from_nan():
     est = TargetEncoder(cv=2).fit(cells, np.arange(30.0))
     with pytest.raises(UnsupportedParameterError, match="TargetEncoder"):
         program(est, 1)
+
+
+@pytest.mark.parametrize("extrapolation", ["continue", "periodic", "error"])
+def test_a_missing_cell_that_depends_on_the_batch_is_refused(extrapolation):
+    rows = np.random.default_rng(3).normal(size=(60, 2))
+    rows[::7, 1] = np.nan
+    est = SplineTransformer(sparse_output=True, handle_missing="zeros", extrapolation=extrapolation).fit(rows)
+    with pytest.raises(UnsupportedParameterError, match="sparse_output=True"):
+        converted(est, rows)
+    if extrapolation == "error":  # a row that is refused alone, and answered among others
+        with pytest.raises(UnsupportedParameterError, match="depends on the other rows"):
+            edgeml.compile(est, rows[::-1][4:])

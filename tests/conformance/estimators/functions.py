@@ -125,6 +125,17 @@ def bins(X):
     return np.hstack([np.digitize(X, [1.0, 3.0, 5.1]), np.searchsorted([0.2, 5.1], X), np.isin(X, [5.1, 1.4])])
 
 
+def bins_as_they_come(X):
+    return np.hstack([np.digitize(X, [-np.inf, 1.4, 3.0, np.inf]), np.digitize(X, [5.1, 3.0, 0.2], right=True)])
+
+
+def angles(X):
+    a, b, c, d = np.radians(9 * X - 30).T
+    square = np.sin((c - a) / 2) ** 2 + np.cos(a) * np.cos(c) * np.sin((d - b) / 2) ** 2
+    parts = [np.arcsin(np.sqrt(square)), np.arctan2(a, b - d), np.arctan(a * 40), np.arccos(1 - 2 * square)]
+    return np.stack(parts, axis=1)
+
+
 def ordered(X):
     parts = [np.sort(X), np.argsort(X, axis=1, kind="stable"), np.median(X, axis=1, keepdims=True)]
     parts += [np.quantile(X, q, axis=1)[:, None] for q in (0.1, 0.75)] + [np.median(X[:, :3], axis=1)[:, None]]
@@ -276,7 +287,7 @@ VARIANTS = (
     *(
         variant(FunctionTransformer(f), iris)
         for f in (
-            shares, picks, stacks, corners, choices, comparisons, running, products, special_functions, types, assignments, bins, looked_up, one_vector, buckets, compiled_cell, compiled_rows, rows, listed,
+            shares, picks, stacks, corners, choices, comparisons, running, products, special_functions, types, assignments, bins, bins_as_they_come, angles, looked_up, one_vector, buckets, compiled_cell, compiled_rows, rows, listed,
             comprehended,
         )
     ),

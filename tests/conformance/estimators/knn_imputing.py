@@ -21,6 +21,11 @@ def gaps_float32() -> Any:
     return holes()[0].astype(np.float32), None
 
 
+def far_gaps_float32() -> Any:
+    """The same far from zero, where squared distances in float32 lose their digits."""
+    return (holes()[0] + 50.0).astype(np.float32), None
+
+
 def gaps_and_nothing() -> Any:
     """The same with a column that is empty."""
     X = holes()[0]
@@ -43,4 +48,5 @@ VARIANTS = (
     variant(KNNImputer(keep_empty_features=True, add_indicator=True), gaps_and_nothing),
     variant(KNNImputer(missing_values=-1), marked_gaps),
     variant(KNNImputer(n_neighbors=3), gaps_float32),
+    variant(KNNImputer(weights="distance"), far_gaps_float32),
 )

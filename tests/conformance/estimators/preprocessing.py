@@ -183,6 +183,8 @@ VARIANTS: tuple[Variant, ...] = (
     variant(SplineTransformer(), spread),
     variant(SplineTransformer(degree=0), spread),
     variant(SplineTransformer(degree=1, extrapolation="linear"), spread),
+    variant(SplineTransformer(degree=1, n_knots=2, extrapolation="linear"), spread),
+    variant(SplineTransformer(degree=0, n_knots=4, extrapolation="linear"), spread),
     variant(SplineTransformer(degree=2, knots="quantile", n_knots=4), spread),
     variant(SplineTransformer(knots=np.array([[-1.0, -20, -0.1, 0], [0, 1, 0, 1], [2, 30, 0.2, 3]])), spread),
     *(variant(SplineTransformer(extrapolation=e), spread) for e in ("linear", "continue", "periodic", "error")),
