@@ -96,6 +96,8 @@ _MEANING = (
     ("numbers", "TFLite has no strings"),
     ("tflite engine", "float32 does not keep scikit-learn's digits on every row"),
     ("relative error", "float32 does not keep scikit-learn's digits on every row"),
+    ("fractions into", "whole numbers that it holds as floats"),
+    ("too long", "iterates too long for one answer"),
     ("another answer", "float32 does not keep scikit-learn's digits on every row"),
 )
 
