@@ -14,7 +14,7 @@ from edgeml.converters.block import Block
 from edgeml.converters.lazy import LazyOutputs, Output
 from edgeml.converters.likelihood import discriminated, row, squared_norm
 from edgeml.converters.linear_classifiers import predicted, scores_of
-from edgeml.converters.products import affine, numeric
+from edgeml.converters.products import affine, expit, numeric
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
@@ -33,7 +33,7 @@ def linear(c: Conversion, est: Any, X: Block) -> Outputs:
     def proba() -> Value:
         if len(est.classes_) != 2:
             return builder.softmax(scores)
-        second = builder.sigmoid(scores)
+        second = expit(scores)
         return builder.concat([1.0 - second, second])
 
     def log_proba() -> Value:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeml.converters.block import Block
-from edgeml.converters.products import affine, numeric, weight_of
+from edgeml.converters.products import affine, expit, numeric, weight_of
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
@@ -45,7 +45,7 @@ def _one_vs_rest_sum_to_one(c: Conversion, shares: Value) -> Value:
 
 def _one_vs_rest_proba(c: Conversion, scores: Value) -> Value:
     """LinearClassifierMixin._predict_proba_lr: the logistic function of each score, summing to 1."""
-    p = c.builder.sigmoid(scores)
+    p = expit(scores)
     if scores.width == 1:
         return c.builder.concat([1.0 - p, p])
     return _one_vs_rest_sum_to_one(c, p)

