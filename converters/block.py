@@ -119,7 +119,7 @@ class Block:
 
     def check(self, c: Conversion, est: Any) -> None:
         """Raise SampleError unless the columns are those ``est`` was fitted on, as validate_data does."""
-        width = getattr(est, "n_features_in_", self.width)
+        width = getattr(est, "n_features_in_", None) or self.width  # 0 in a CatBoost model that was loaded
         fitted = getattr(est, "feature_names_in_", None)
         step = f"step {c.builder.origin or 'pipeline'}: {type(est).__name__}"
         remedy = "pass a sample with the columns the pipeline was fitted on, in their order"

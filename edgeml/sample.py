@@ -67,7 +67,7 @@ def read_sample(pipeline: Any, X: Any) -> Sample:
             f"the pipeline was fitted on a frame with the columns {_some(expected)}, the sample is an array",
             "pass a frame with those columns, rows as they were at fit",
         )
-    width = getattr(pipeline, "n_features_in_", rows.shape[1])
+    width = _width(pipeline, rows.shape[1])
     if rows.shape[1] != width:
         raise SampleError(
             f"the pipeline was fitted on {width} columns, the sample has {rows.shape[1]}",
@@ -148,6 +148,11 @@ def _library(X: Any) -> str:
     return type(X).__module__.partition(".")[0]
 
 
+def _width(pipeline: Any, given: int) -> int:
+    """Columns the pipeline was fitted on; ``given`` where it does not say: a loaded CatBoost model says 0."""
+    return int(getattr(pipeline, "n_features_in_", None) or given)
+
+
 def _feature_names(pipeline: Any) -> list[str] | None:
     """feature_names_in_ of the pipeline, or None when it was fitted on an array."""
     try:
@@ -167,7 +172,7 @@ def classes_of(pipeline: Any) -> Any:
 
 def _frame_sample(pipeline: Any, frame: Any, expected: list[str] | None, null: Null | None = None) -> Sample:
     if expected is None:
-        width = getattr(pipeline, "n_features_in_", frame.shape[1])
+        width = _width(pipeline, frame.shape[1])
         if frame.shape[1] != width:
             raise SampleError(
                 f"the pipeline was fitted on {width} columns, the sample has {frame.shape[1]}",

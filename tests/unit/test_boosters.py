@@ -12,10 +12,12 @@ from imblearn.pipeline import make_pipeline
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline as sklearn_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBRegressor
 
-from edgeml.errors import UnknownCategoryError, UnsupportedParameterError
+import edgeml
+from edgeml.errors import CompileError, UnknownCategoryError, UnsupportedParameterError
 from edgeml.ir import interpreter
 from tests.oracle import columns_of, converted, schema_of
 
@@ -114,6 +116,23 @@ def test_another_threshold_of_catboost_decides(threshold):
     ):
         model.fit(X, y).set_probability_threshold(threshold)
         assert np.array_equal(run(converted(model, X), X), model.predict(X))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_model_of_catboost_that_was_saved_and_loaded(alone, tmp_path):
+    scaler = StandardScaler().fit(X)
+    CatBoostRegressor(**CAT).fit(X if alone else scaler.transform(X), Y).save_model(str(tmp_path / "m.cbm"))
+    model = CatBoostRegressor().load_model(str(tmp_path / "m.cbm"))
+    assert model.n_features_in_ == 0
+    if not alone:
+        pipeline = sklearn_pipeline(StandardScaler(), CatBoostRegressor(**CAT)).fit(X, Y)
+        pipeline.steps = [("scaler", scaler), ("model", model)]
+        model = pipeline
+    edgeml.compile(model, X, output=tmp_path / "m.edgeml", formats=["native"]).close()
+    with edgeml.load(tmp_path / "m.edgeml", engine="native") as compiled:
+        assert np.allclose(compiled.predict(X), model.predict(X), rtol=1e-9)
+    with pytest.raises(CompileError):
+        edgeml.compile(model, X[:, :2], output=tmp_path / "n.edgeml", formats=["native"])
 
 
 # --- early stopping -------------------------------------------------------------------------------------------------
