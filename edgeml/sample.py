@@ -326,6 +326,8 @@ def object_kind(cells: Any, name: str) -> ColumnKind:
     if types and all(issubclass(t, (bool, np.bool_)) for t in types):
         return "float64" if missing.any() else "bool"
     if types and all(issubclass(t, (int, np.integer)) and not issubclass(t, bool) for t in types):
+        if not all(_INT64.min <= int(c) <= _INT64.max for c in cells[~missing]):
+            return "any"  # as of uint64 beyond int64
         return "float64" if missing.any() else "int64"
     if all(issubclass(t, (int, float, np.integer, np.floating, Decimal)) and not issubclass(t, bool) for t in types):
         return "float64"  # floats, decimals, which check_array makes floats of, or nothing but missing cells

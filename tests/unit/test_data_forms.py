@@ -17,7 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 
 import edgeml
-from edgeml.errors import ColumnTypeError, ExtraColumnError, ManifestError, SampleError
+from edgeml.errors import (
+    ColumnTypeError,
+    ExtraColumnError,
+    ManifestError,
+    SampleError,
+    UnsupportedParameterError,
+)
 from edgeml.runtimes import sparse as runtime_sparse
 from edgeml.runtimes.frames import read_columns as read
 from edgeml.schema import Schema
@@ -253,3 +259,11 @@ def test_float32_of_polars_is_float64_to_scikit_learn(tmp_path):
         assert [c.kind for c in compiled.schema.columns] == ["float64", "float64"]
         for rows in (frame, frame.to_pandas(), frame.to_arrow(), frame.to_dicts()):
             np.testing.assert_allclose(compiled.predict(rows), model.predict(frame), rtol=1e-9)
+
+
+def test_python_integers_beyond_int64_are_refused_by_name():
+    frame = pd.DataFrame({"n": pd.Series([2**70 + i % 3 for i in range(60)], dtype=object)})
+    for step in (StandardScaler(), OneHotEncoder()):
+        model = make_column_transformer((step, ["n"])).fit(frame)
+        with pytest.raises(UnsupportedParameterError, match="'n'"):
+            edgeml.compile(model, frame)
