@@ -26,8 +26,8 @@ from edgeml.sample import Sample
 
 # Rows whose values are held at once.
 _ROWS = 256
-# Rows without a larger cell have no infinite products.
-_HUGE = 1e100
+# Rows without a larger cell have no infinite products, in float32 either.
+_HUGE = 1e30
 
 
 def unsettled(pipeline: Any, program: Program, sample: Sample) -> Array:
