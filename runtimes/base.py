@@ -355,7 +355,8 @@ class _Closed:
 def _labels(labels: Sequence[Any], dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "O":
         return np.fromiter(labels, dtype=object, count=len(labels))
-    return np.array(labels, dtype=dtype)
+    # A dummy predicts one label, in a dtype that is too narrow for the others.
+    return np.array(labels, dtype=np.promote_types(dtype, np.array(labels).dtype) if dtype.kind == "U" else dtype)
 
 
 def _split(answer: Array, widths: Sequence[int]) -> list[Array]:

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 
 import edgeml
 from edgeml.bundle import generate_key
@@ -154,6 +155,16 @@ def test_classes_have_the_dtype_of_predict(tmp_path, classes, dtype, want):
     with edgeml.load(small_bundle.write(tmp_path / "c.edgeml", change=change)) as model:
         assert model.classes_.dtype == want.dtype
         np.testing.assert_array_equal(model.classes_, want)
+
+
+def test_a_dummy_knows_labels_longer_than_the_one_it_predicts(tmp_path):
+    names = np.array(["no", "perhaps", "a"])[np.arange(9) % 3]
+    dummy = DummyClassifier(strategy="constant", constant="a").fit(np.zeros((9, 1)), names)
+    edgeml.compile(dummy, np.zeros((9, 1)), output=tmp_path / "m.edgeml", formats=["native"]).close()
+    with edgeml.load(tmp_path / "m.edgeml") as model:
+        assert model.classes_.dtype == dummy.classes_.dtype
+        np.testing.assert_array_equal(model.classes_, dummy.classes_)
+        np.testing.assert_array_equal(model.predict([[0.0]]), ["a"])
 
 
 @pytest.mark.parametrize("dtype", ["<U20000", "<U1000000000", "no such dtype", "<i8"])
