@@ -66,6 +66,8 @@ def _is_singular(est: Any) -> bool:
         if noise.ndim:  # FactorAnalysis: a column that the factors explain entirely
             return bool((np.sum(components**2, axis=0) / noise).max() > most)
         spectrum = np.asarray(est.explained_variance_, dtype=np.float64)
+        if est.whiten:  # scikit-learn's precision multiplies the components by their deviations first
+            spectrum = spectrum**2
         least = min(spectrum.min(initial=np.inf), noise if len(components) < width else np.inf)
         if spectrum.max(initial=0.0) <= least * most or width > _MOST_COLUMNS:
             return bool(spectrum.max(initial=0.0) > least * most)

@@ -26,13 +26,13 @@ from edgeml.compiler.source import Converted, Source, convert, read_source
 from edgeml.compiler.truths import AWKWARD, Truths, ask_scikit_learn
 from edgeml.converters.answering import answers_alone
 from edgeml.parity.check import SAMPLE
-from edgeml.parity.determinants import remembered_determinants
 from edgeml.parity.golden_rows import GoldenRows, golden_rows
+from edgeml.parity.precisions import remembered_precisions
 from edgeml.quantize import describe
 from edgeml.quantize.forms import ROUNDING
 
 
-@remembered_determinants()
+@remembered_precisions()
 # NumPy's own settings: an application's seterr(all="raise") would make errors of what is meant, as of a number that
 # float32 has not.
 @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -1,4 +1,4 @@
-"""What keeps a compilation short: determinants are computed once, and few rows are asked of models with wide values."""
+"""What keeps a compilation short: precisions are computed once, and few rows are asked of models with wide values."""
 
 import threading
 
@@ -9,27 +9,31 @@ from sklearn.decomposition import PCA, FactorAnalysis, _factor_analysis, _pca
 import edgeml
 from edgeml.compiler.source import PARITY_CELLS, WIDER, rows_within
 from edgeml.ir import Builder
-from edgeml.parity.determinants import remembered_determinants, remembering
+from edgeml.parity.precisions import remembered_precisions, remembering
 
 
 def counted(function, calls):
-    def call(matrix):
-        calls.append(matrix)
-        return function(matrix)
+    def call(x):
+        calls.append(x)
+        return function(x)
 
     return call
 
 
 @pytest.mark.parametrize(("estimator", "module"), [(PCA(3), _pca), (FactorAnalysis(3), _factor_analysis)])
-def test_a_compilation_computes_the_determinant_of_a_precision_once(estimator, module, tmp_path, monkeypatch):
+def test_a_compilation_computes_a_precision_and_its_determinant_once(estimator, module, tmp_path, monkeypatch):
     X = np.random.default_rng(0).normal(size=(60, 8))
     estimator.fit(X)
-    calls = []
+    calls, inverted = [], []
     ours = counted(module.fast_logdet, calls)
     monkeypatch.setattr(module, "fast_logdet", ours)
+    owner = next(c for c in type(estimator).__mro__ if "get_precision" in vars(c))
+    inverse = counted(owner.get_precision, inverted)
+    monkeypatch.setattr(owner, "get_precision", inverse)
     edgeml.compile(estimator, X, output=tmp_path / "m.edgeml", formats=["native"])
-    assert len(calls) == 1
+    assert (len(calls), len(inverted)) == (1, 1)
     assert module.fast_logdet is ours
+    assert owner.get_precision is inverse
 
 
 def test_what_is_remembered_is_known_by_its_cells():
@@ -45,14 +49,14 @@ def test_the_last_thread_to_leave_puts_the_function_back():
     before, inside, leave = _pca.fast_logdet, threading.Event(), threading.Event()
 
     def stay():
-        with remembered_determinants():
+        with remembered_precisions():
             inside.set()
             leave.wait(10)
 
     other = threading.Thread(target=stay)
     other.start()
     inside.wait(10)
-    with remembered_determinants():
+    with remembered_precisions():
         assert _pca.fast_logdet is not before
     assert _pca.fast_logdet is not before
     leave.set()

@@ -68,6 +68,10 @@ def test_noise_of_a_sum_that_cancels_is_excused_and_an_error_is_not():
     count, largest = reordered(program, sample, "predict", expected, error, 1e-9, FLOAT64)
     assert count == 0
     assert largest > 1e-7
+    # In the sample the program, which adds from the left, has to repeat scikit-learn's answer.
+    assert reordered(program, sample, "predict", expected, noise, 1e-9, FLOAT64, repeated=True) == (1, 0.0)
+    assert reordered(program, sample, "predict", noise, expected, 1e-9, FLOAT64) == (1, 0.0)
+    assert reordered(program, sample, "predict", noise, expected, 1e-9, FLOAT64, repeated=True)[0] == 0
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine])
