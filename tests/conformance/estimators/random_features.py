@@ -22,9 +22,8 @@ def shares() -> Any:
 
 def yes_or_no() -> Any:
     """The same as bools: whether a share is large."""
-    X, y = shares()
-    middle = np.median(X)
-    return X > middle, y
+    cells, y = shares()
+    return cells > np.median(cells), y
 
 
 def shares32() -> Any:
