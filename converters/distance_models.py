@@ -101,7 +101,9 @@ def kernel_density(c: Conversion, est: Any, X: Block) -> Outputs:
     none = largest == -np.inf
     peak = b.where(none, 0.0, largest)
     density = b.log(b.sum(b.exp(logs - peak))) + peak
-    return {"score_samples": b.where(none, -np.inf, density + _log_norm(est, data.shape[1])) - np.log(total)}
+    # A cosine's norm in four and more dimensions may be NaN in scikit-learn, and then so is every answer.
+    norm = _log_norm(est, data.shape[1])
+    return {"score_samples": b.where(none, -np.inf + norm, density + norm) - np.log(total)}
 
 
 def _log_norm(est: Any, width: int) -> float:

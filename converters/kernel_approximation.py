@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.converters.block import Block
+from edgeml.converters.block import Block, BlockForm
 from edgeml.converters.products import affine, numeric, weight_of
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
@@ -43,6 +43,9 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     """Samples of the spectrum of the additive chi2 kernel, column by column; 0 stays 0, negative cells are refused."""
     b = c.builder
     x = numeric(c, est, X)
+    form: BlockForm = "sparse" if X.form == "sparse" else "array"
+    if x.dtype == "bool":  # stored as such: roots and cosines of a true cell are true, its sines are 0
+        return {"transform": Block(x, *[x, x & ~x] * (est.sample_steps - 1), form=form)}
     message = f"{c.place(est)} was given a negative cell, which scikit-learn refuses too"
     x = b.require(x, x >= np.zeros(1, dtype=x.dtype), message)
     interval = est.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps]
@@ -64,7 +67,7 @@ def additive_chi2_sampler(c: Conversion, est: Any, X: Block) -> Outputs:
     for j in range(1, est.sample_steps):
         factor = b.sqrt(twice.cast("float64") / np.cosh(np.pi * j * interval)).cast(positive.dtype)
         parts += [stored(factor * b.cos(log * float(j))), stored(factor * b.sin(log * float(j)))]
-    return {"transform": Block(*parts, form="sparse" if X.form == "sparse" else "array")}
+    return {"transform": Block(*parts, form=form)}
 
 
 @converter(

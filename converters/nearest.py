@@ -34,8 +34,8 @@ DISTANCES_OF_BOXES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """``ranks`` (rows, points) grows with the distance, float64; ``distance`` makes distances of some of its cells,
-    ``limit`` what a radius is compared with.
+    """``ranks`` (rows, points) grows with the distance, float64; ``distance`` makes distances of some of its cells, of
+    scikit-learn's dtype; ``limit`` is what a radius is compared with.
     """
 
     ranks: Value
@@ -45,6 +45,16 @@ class Measured:
 
 def _same(x: Any) -> Any:
     return x
+
+
+def _single(distance: Value) -> Value:
+    """Distances that scikit-learn has in float32, and what it makes of them: those of no metric that its heaps know."""
+    return distance.cast("float32")
+
+
+def _root32(squared: Value) -> Value:
+    root: Value = squared.builder.sqrt(squared.cast("float32"))
+    return root
 
 
 def of_neighbors(c: Conversion, est: Any, X: Block) -> Measured:
@@ -88,7 +98,8 @@ def measured(
         ranks = b.distances(x, points, metric, weights=_scatter(c, est, metric, params))
         return Measured(_rounded(ranks, single), b.sqrt, _square)
     if metric == "nan_euclidean":
-        return Measured(nan_euclidean(c, x, points), b.sqrt, _square)
+        root = _root32 if x.dtype == points.dtype == "float32" else b.sqrt
+        return Measured(nan_euclidean(c, x, points), root, _square)
     if metric in _BOOLEAN and brute:
         x, points = (x == 0.0).cast("float64"), (points == 0.0).astype(np.float64)
         x, points = 1.0 - x, 1.0 - points
@@ -97,7 +108,8 @@ def measured(
     if metric == "yule":
         return Measured(_yule(x, points), _same, _same)
     if metric in ("cosine", "correlation"):
-        return Measured(_cosine(x, points, centred=metric == "correlation"), _same, _same)
+        ranks = _cosine(x, points, centred=metric == "correlation")
+        return Measured(ranks, _single if single and metric == "cosine" else _same, _same)
     if metric not in _AS_IS or metric not in METRICS:
         raise c.refuse(est, "metric", metric, "use another metric of scikit-learn, such as 'euclidean' or 'manhattan'")
     return Measured(_rounded(b.distances(x, points, metric), single), _same, _same)
@@ -305,13 +317,13 @@ def numpy_sum(x: Value) -> Value:
 def inverse_weights(c: Conversion, distances: Value, among: Value | None = None) -> Value:
     """_get_weights(weights="distance"): 1 / distance, and where a distance is 0 the same for those, none for others.
 
-    ``among`` says which cells of a row count.
+    ``among`` says which cells of a row count. The weights have the dtype of the distances.
     """
-    b = c.builder
+    b, dtype, distances = c.builder, distances.dtype, distances.cast("float64")
     zero = distances == 0.0
     zero = zero if among is None else zero & among
     exact = b.max(zero.cast("float64")) > 0.0
     weights = 1.0 / b.where(distances == 0.0, 1.0, distances)
     # A distance so small that its inverse is infinite counts as 0 among the k nearest.
     weights = weights if among is None else b.where(among, weights, 0.0)
-    return b.where(exact, zero.cast("float64"), weights)
+    return b.where(exact, zero.cast("float64"), weights).cast(dtype)

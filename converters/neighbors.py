@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml.converters.block import Block
 from edgeml.converters.lazy import LazyOutputs
-from edgeml.converters.nearest import Measured, inverse_weights, nearest, of_neighbors
+from edgeml.converters.nearest import Measured, inverse_weights, nearest, numpy_sum, of_neighbors
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.ir import Value
 
@@ -87,7 +87,7 @@ def k_neighbors_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
     uniform = _uniform(c, est)
     found = nearest(c, est, X, est.n_neighbors)
     y = est._y if est._y.ndim == 2 else est._y[:, None]
-    # The mean of float32 numbers is float32; weights are float64.
+    # The mean of float32 numbers is float32; a weighted one is float64.
     y = y if y.dtype == np.float32 and uniform else y.astype(np.float64)
     weights = None if uniform else inverse_weights(c, found.distances)
     means = []
@@ -96,7 +96,8 @@ def k_neighbors_regressor(c: Conversion, est: Any, X: Block) -> Outputs:
         if weights is None:
             means.append(b.sum(near) / float(near.width))
         else:
-            means.append(b.sum(near * weights) / b.sum(weights))
+            total = numpy_sum(weights) if weights.dtype == "float32" else b.sum(weights)
+            means.append(b.sum(near * weights) / total)
     return {"predict": b.concat(means)}
 
 
@@ -124,7 +125,8 @@ def _within(c: Conversion, est: Any, X: Block) -> tuple[Measured, Value]:
 def _radius_weights(c: Conversion, est: Any, found: Measured, near: Value) -> Value:
     if _uniform(c, est):
         return near.cast("float64")
-    return inverse_weights(c, found.distance(found.ranks), near)
+    # Of float32 distances the weights are float32, and what is made of them is float64.
+    return inverse_weights(c, found.distance(found.ranks), near).cast("float64")
 
 
 @converter(
@@ -217,7 +219,8 @@ def local_outlier_factor(c: Conversion, est: Any, X: Block) -> Outputs:
 
     def scores() -> Value:
         b = c.builder
-        found = nearest(c, est, X, est.n_neighbors_)
+        # Its own rows may have no NaN, whatever its metric makes of them.
+        found = nearest(c, est, Block(X.matrix(c, est, dtype=X.dtype)), est.n_neighbors_)
         single = X.dtype == "float32"
         distances = found.distances.cast("float32").cast("float64") if single else found.distances
         own = np.asarray(est._distances_fit_X_[:, est.n_neighbors_ - 1], dtype=np.float64)

@@ -81,11 +81,14 @@ def sparse_pca(c: Conversion, est: Any, X: Block) -> Outputs:
 
 def _codes(c: Conversion, est: Any, X: Block, dictionary: Array, alpha: float | None) -> Value:
     """scikit-learn's sparse_encode."""
-    given = numeric(c, est, X)
-    held = "float32" if given.dtype == "float32" and dictionary.dtype == np.float32 else "float64"
-    x, dictionary = given.cast("float64"), dictionary.astype(np.float64)
-    covariance = affine(x, np.ascontiguousarray(dictionary.T))
-    gram, penalty = np.dot(dictionary, dictionary.T), 1.0 if alpha is None else float(alpha)
+    x = numeric(c, est, X)
+    # Of float32 on both sides scikit-learn's products and its descent are float32.
+    held = "float32" if x.dtype == "float32" and dictionary.dtype == np.float32 else "float64"
+    x, dictionary = x.cast(held), dictionary.astype(held)
+    products = affine(x, np.ascontiguousarray(dictionary.T))
+    covariance, penalty = products.cast("float64"), 1.0 if alpha is None else float(alpha)
+    single = np.dot(dictionary, dictionary.T)
+    gram = single.astype(np.float64)
     most, positive = est.transform_max_iter, bool(est.positive_code)
     atoms = est.transform_n_nonzero_coefs
     atoms = int(min(max(x.width / 10, 1), len(dictionary)) if atoms is None else atoms)
@@ -95,11 +98,11 @@ def _codes(c: Conversion, est: Any, X: Block, dictionary: Array, alpha: float | 
         case "omp":
             code = _matching_pursuit(c.builder, covariance, gram, atoms)
         case "lars":
-            code = _Angles(gram, x.width, 0.0, atoms, lasso=False, positive=False).code(covariance)
+            code = _Angles(single, x.width, 0.0, atoms, lasso=False, positive=False).code(covariance)
         case "lasso_lars":
-            code = _Angles(gram, x.width, penalty / x.width, most, lasso=True, positive=positive).code(covariance)
+            code = _Angles(single, x.width, penalty / x.width, most, lasso=True, positive=positive).code(covariance)
         case "lasso_cd":
-            code = coordinate_descent(x, covariance, gram, penalty / x.width * x.width, most, positive=positive)
+            code = coordinate_descent(x, products, single, penalty / x.width * x.width, most, positive=positive)
         case other:
             raise c.refuse(est, "transform_algorithm", other, "use lars, lasso_lars, lasso_cd, omp or threshold")
     code = code.cast(held)
@@ -173,7 +176,8 @@ class _Angles:
     """lars_path on a precomputed Gram matrix: codes at the penalty ``least``, or after ``most`` steps."""
 
     def __init__(self, gram: Array, rows: int, least: float, most: int, *, lasso: bool, positive: bool) -> None:
-        self.gram, self.rows, self.least, self.most = gram, rows, least, most
+        self.gram, self.rows, self.least, self.most = gram.astype(np.float64), rows, least, most
+        self.single = gram.dtype == np.float32
         self.lasso, self.positive, self.k = lasso, positive, len(gram)
 
     def code(self, products: Value) -> Value:
@@ -235,6 +239,8 @@ class _Angles:
         scale = 1.0 / b.sqrt(b.sum(direction * b.where(active, sign, 0.0)))
         direction = direction * scale
         common = affine(direction, self.gram)
+        if self.single:  # rounded to the decimals of the dtype; the 15 of float64 are below what is compared
+            common = b.op("Round", common * 1e6) / 1e6
         least = self._least_positive
         size = b.minimum(least((largest - covariance) / (scale - common + _TINY32), ~active), largest / scale)
         if not self.positive:

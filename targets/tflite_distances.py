@@ -50,8 +50,8 @@ def scores_of_points(w: Lowering, value: int) -> Tensor | None:
     Rows that are so far from the points that scikit-learn's own answer is rounding are refused.
     """
     node = w.node(value)
-    while node is not None and (node.op == "Cast" or (node.op == "Maximum" and w.is_zero(node.inputs[1]))):
-        node = w.node(node.inputs[0])
+    while node is not None and _keeps_nearest(w, node):
+        node = w.node(node.inputs[-1 if node.op == "Where" else 0])
     found = None if node is None else patterns.squared_distances(w.program, node)
     linear = None if found is None else w.node(found.product)
     if found is None or linear is None or linear.op != "Linear":
@@ -71,3 +71,11 @@ def scores_of_points(w: Lowering, value: int) -> Tensor | None:
         w.check(w.none_of(beyond), {"op": "Require", "message": message, "kind": "range"})
     weight, bias = w.number(-2.0 * around), w.number((around * around).sum(axis=1))
     return g.op("FULLY_CONNECTED", [seen, weight, bias], (x.shape[0], len(around)))
+
+
+def _keeps_nearest(w: Lowering, node: Node) -> bool:
+    """Whether the nearest point is the same before the op. NaN, made 0, is left of rows that are refused."""
+    if node.op == "Where":
+        nan = w.node(node.inputs[0])
+        return nan is not None and nan.op == "IsNaN" and nan.inputs[0] == node.inputs[2] and w.is_zero(node.inputs[1])
+    return node.op == "Cast" or (node.op == "Maximum" and w.is_zero(node.inputs[1]))

@@ -8,6 +8,7 @@ Nothing is written to the output until everything has passed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def compile(
     report |= {
         "edgeml": __version__,
         "undetermined_rows": truths.undetermined,
-        "noise": truths.noise,
+        # JSON has no infinity: a zero in a batch that alone is something else.
+        "noise": {method: min(error, sys.float_info.max) for method, error in truths.noise.items()},
         "methods_left_out": converted.left_out,
         "asked_row_by_row": answers_alone(source.pipeline),
         "sample_rows": len(source.sample),

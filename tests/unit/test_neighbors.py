@@ -69,6 +69,40 @@ def test_weights_of_rows_that_were_trained_on():
         np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [3, 9])
+def test_weights_of_float32_distances_are_float32(k):
+    rng = np.random.default_rng(6)
+    X, rows = (rng.normal(size=(n, 5)).astype(np.float32) for n in (90, 40))
+    X[::7, 2], rows[::5, 0] = np.nan, np.nan
+    y = rng.normal(size=90)
+    for est in (
+        KNeighborsRegressor(k, metric="nan_euclidean", weights="distance"),
+        RadiusNeighborsRegressor(3.0, metric="nan_euclidean", weights="distance"),
+    ):
+        got, want = answers(est.fit(X, y), X, "predict", rows)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+
+
+def test_outliers_by_distances_that_allow_nan_refuse_nan_as_scikit_learn_does(tmp_path):
+    X = np.random.default_rng(7).normal(size=(60, 3))
+    X[::5, 1] = np.nan
+    est = LocalOutlierFactor(5, novelty=True, metric="nan_euclidean").fit(np.nan_to_num(X))
+    program = to_program(est, schema_of(X), {"score_samples": ("vector", "<f8")})
+    with pytest.raises(ValueError, match="NaN"):
+        est.score_samples(X[:1])
+    with pytest.raises(InputError, match="nan"):
+        interpreter.run(program, {"X": X[:1]})
+
+
+def test_a_density_whose_norm_is_nan_is_nan_everywhere():
+    X = np.random.default_rng(8).normal(size=(40, 4))
+    est = KernelDensity(kernel="cosine").fit(X)
+    with np.errstate(invalid="ignore"):
+        got, want = answers(est, X, "score_samples", np.concatenate([X[:3], X[:3] + 99.0]))
+    assert np.isnan(want).all()
+    np.testing.assert_array_equal(got, want)
+
+
 def test_a_row_without_neighbours_is_refused():
     X = grid()
     est = RadiusNeighborsClassifier(radius=0.5).fit(X, X[:, 0])

@@ -24,6 +24,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 import edgeml
 from edgeml.compare import FLOAT64, compare
+from edgeml.compiler import truths
 from edgeml.converters import CONVERTERS, to_program
 from edgeml.errors import EngineError, ParityError
 from edgeml.ir import Builder
@@ -290,6 +291,14 @@ def test_a_pipeline_that_magnifies_rounding_is_named_as_such(tmp_path):
     with pytest.raises(ParityError, match=r"scikit-learn's own decision_function .* magnifies rounding"):
         edgeml.compile(pipeline, X, output=tmp_path / "m.edgeml")
     assert not list(tmp_path.iterdir())
+
+
+def test_noise_without_a_measure_is_reported(tmp_path, monkeypatch):
+    """A category that a row has in a batch and not alone: JSON has no infinity."""
+    monkeypatch.setattr(truths, "noise", lambda *a: np.inf)
+    X = np.random.default_rng(1).normal(size=(40, 3))
+    with edgeml.compile(PCA(2).fit(X), X, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:
+        assert bundle.json("report.json")["noise"]["transform"] > 1e300
 
 
 @pytest.mark.parametrize(("estimator", "step"), [(SVC(), "SVC"), (make_pipeline(StandardScaler(), SVC()), "svc")])

@@ -48,5 +48,6 @@ VARIANTS = (
     variant(KNNImputer(keep_empty_features=True, add_indicator=True), gaps_and_nothing),
     variant(KNNImputer(missing_values=-1), marked_gaps),
     variant(KNNImputer(n_neighbors=3), gaps_float32),
-    variant(KNNImputer(weights="distance"), far_gaps_float32),
+    # Where scikit-learn's own distances lose their digits, no other float32 loses the same.
+    variant(KNNImputer(weights="distance"), far_gaps_float32, tflite="relative error"),
 )

@@ -117,6 +117,7 @@ VARIANTS = (
         for m in ("cosine", "correlation", "sqeuclidean")
     ),
     variant(KNeighborsClassifier(metric="nan_euclidean"), holes),
+    variant(KNeighborsRegressor(3, metric="nan_euclidean", weights="distance"), small_clouds),
     variant(KNeighborsClassifier(metric="precomputed"), square),
     *(
         variant(KNeighborsClassifier(80, metric=m, algorithm=a, weights="distance"), yes_or_no)

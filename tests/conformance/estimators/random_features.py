@@ -20,6 +20,12 @@ def shares() -> Any:
     return X, None
 
 
+def yes_or_no() -> Any:
+    """The same as bools: whether a share is large."""
+    cells, y = shares()
+    return cells > np.median(cells), y
+
+
 def shares32() -> Any:
     """The same in float32."""
     return shares()[0].astype(np.float32), None
@@ -50,6 +56,7 @@ VARIANTS: tuple[Variant, ...] = (
     variant(SkewedChi2Sampler(skewedness=0.3, n_components=12, random_state=0), shares),
     variant(SkewedChi2Sampler(n_components=5, random_state=0), float32),
     variant(AdditiveChi2Sampler(), shares),
+    variant(AdditiveChi2Sampler(), yes_or_no),
     variant(AdditiveChi2Sampler(sample_steps=1), shares),
     variant(AdditiveChi2Sampler(sample_steps=3), shares),
     variant(AdditiveChi2Sampler(sample_steps=4, sample_interval=0.35), shares),
