@@ -7,6 +7,7 @@ matrix of counts, with ordinary ops.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgeml.converters.block import Block
 from edgeml.converters.registry import Conversion, Outputs, converter
 from edgeml.errors import SampleError, UnsupportedParameterError
 from edgeml.ir import Value
-from edgeml.ir.ops_text import DEFAULT_PATTERN, token_pattern
+from edgeml.ir.ops_text import DEFAULT_PATTERN, PatternError, find_tokens, without_group
 from edgeml.schema import ITEMS, Items
 
 _ANALYSIS = (
@@ -26,6 +27,7 @@ _OF_BYTES = ("encoding", "decode_error")  # a model takes strings
 _OF_FIT = ("max_df", "min_df", "max_features", "vocabulary")  # they are in vocabulary_
 _ITEMS: dict[str, Items] = {"string": "tokens", "pair": "pairs", "dict": "dicts"}
 _DTYPES = {"float64": "float64", "float32": "float32", "int64": "int64", "int32": "int64"}
+_OF_TERMS = {**_DTYPES, **dict.fromkeys(("bool", "int8", "uint8", "int16", "uint16", "uint32", "uint64"), "int64")}
 
 
 def _documents(c: Conversion, est: Any, X: Block) -> Value:
@@ -57,15 +59,17 @@ def _analysis(c: Conversion, est: Any) -> dict[str, Any]:
                 "analyzer='word', 'char' or 'char_wb' with a token_pattern",
             )
     words = est.analyzer == "word"
-    pattern = est.token_pattern if words else DEFAULT_PATTERN
-    if token_pattern(pattern) is None:
+    pattern = without_group(str(est.token_pattern)) if words else DEFAULT_PATTERN
+    try:
+        find_tokens(pattern)
+    except PatternError as error:
         raise c.refuse(
             est,
             "token_pattern",
             pattern,
-            r"use characters, classes (\w, \d, \S) and sets ([a-z'-]) with {m}, {m,n} or ?, the last one with + too, "
-            r"and \b at both ends or none, such as r'(?u)\b[a-zA-Z]{3,}\b'",
-        )
+            f"it has {error}; use sets, classes, alternatives, groups (?:...) and quantifiers, such as "
+            r"r'(?u)\b[a-zA-Z]{3,}\b'",
+        ) from None
     stop = est.get_stop_words() if words else None
     low, high = est.ngram_range
     return {
@@ -79,16 +83,30 @@ def _analysis(c: Conversion, est: Any) -> dict[str, Any]:
     }
 
 
-def _dtype(c: Conversion, est: Any) -> str:
+def _dtype(c: Conversion, est: Any, dtypes: Mapping[str, str] = _DTYPES) -> str:
     name: str = np.dtype(est.dtype).name
-    if name not in _DTYPES:
+    if name not in dtypes:
         raise c.refuse(est, "dtype", name, "use float64, float32, int64 or int32")
     return name
 
 
+def _in_dtype(x: Value, dtype: str) -> Value:
+    """Counts of int64 in the vectoriser's dtype, in which they wrap round as they do in scikit-learn."""
+    if dtype == "bool":
+        return x.cast("bool")
+    if dtype in ("int8", "uint8", "int16", "uint16"):
+        bits = float(np.iinfo(dtype).max - np.iinfo(dtype).min + 1)
+        exact = x.cast("float64")
+        rest = exact - x.builder.floor(exact * (1.0 / bits)) * bits
+        if np.dtype(dtype).kind == "i":
+            rest = x.builder.where(rest >= bits / 2, rest - bits, rest)
+        x = rest.cast("int64")
+    return x.held_as(dtype)
+
+
 def _counts(c: Conversion, est: Any, X: Block) -> Block:
     """The counts of a CountVectorizer."""
-    settings, dtype = _analysis(c, est), _dtype(c, est)
+    settings, dtype = _analysis(c, est), _dtype(c, est, _OF_TERMS)
     est._check_vocabulary()
     vocabulary = tuple(sorted(est.vocabulary_, key=est.vocabulary_.__getitem__))
     if not all(isinstance(term, str) for term in vocabulary):
@@ -99,16 +117,16 @@ def _counts(c: Conversion, est: Any, X: Block) -> Block:
         **settings,
         vocabulary=tuple(map(str.__str__, vocabulary)),
         binary=bool(est.binary),
-        dtype=_DTYPES[dtype],
+        dtype=_OF_TERMS[dtype],
     )
-    return Block(x.held_as(dtype), form="sparse")
+    return Block(_in_dtype(x, dtype), form="sparse")
 
 
 @converter(
     "sklearn.CountVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT),
     ignores=_OF_BYTES,
-    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer, for simple token_patterns; callables and back-references are refused",
 )
 def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """How often each term of the vocabulary occurs."""
@@ -119,7 +137,7 @@ def count_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.TfidfVectorizer",
     honours=(*_ANALYSIS, *_OF_FIT, "norm", "use_idf", "smooth_idf", "sublinear_tf"),
     ignores=_OF_BYTES,
-    note="ONNX through com.microsoft.Tokenizer; callables and regular expressions beyond sets and classes are refused",
+    note="ONNX through com.microsoft.Tokenizer, for simple token_patterns; callables and back-references are refused",
 )
 def tfidf_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Counts, weighted as its TfidfTransformer does."""
@@ -130,20 +148,21 @@ def tfidf_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     "sklearn.HashingVectorizer",
     honours=(*_ANALYSIS, "n_features", "norm", "alternate_sign"),
     ignores=_OF_BYTES,
-    note="native engine; callables and regular expressions beyond sets and classes are refused",
+    note="native engine; callables and back-references are refused",
 )
 def hashing_vectorizer(c: Conversion, est: Any, X: Block) -> Outputs:
     """Terms added up by their hash, then the norm."""
-    settings, dtype = _analysis(c, est), _dtype(c, est)
+    settings, dtype = _analysis(c, est), _dtype(c, est, _OF_TERMS)
     x = c.builder.op(
         "HashedTerms",
         _documents(c, est, X),
         **settings,
         columns=int(est.n_features),
         signed=bool(est.alternate_sign),
-        binary=bool(est.binary),
-        dtype=_DTYPES[dtype],
-    ).held_as(dtype)
+        binary=bool(est.binary) or dtype == "bool",  # whose sums are whether there is any
+        dtype=_OF_TERMS[dtype],
+    )
+    x = _in_dtype(x, dtype)
     return {"transform": Block(x if est.norm is None else _normalised(c, est, x), form="sparse")}
 
 

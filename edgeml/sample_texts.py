@@ -15,8 +15,8 @@ import numpy as np
 from edgeml.errors import InputError, SampleError
 from edgeml.runtimes.frames import read_rows
 from edgeml.runtimes.item_rows import item_cells
-from edgeml.runtimes.row_forms import special_rows
-from edgeml.schema import ITEMS, Column, ColumnKind, Items, Schema
+from edgeml.runtimes.row_forms import decoded, special_rows
+from edgeml.schema import ITEMS, Column, ColumnKind, Items, Schema, is_encoding
 
 DOCUMENT = "text"  # the column of documents that have no name
 _OF_DOCUMENTS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
@@ -34,7 +34,7 @@ def texts_or_dicts(pipeline: Any, X: Any) -> tuple[Any, Schema] | None:
         return _items(head, _ITEMS[first.input_type], X)
     if head == "DictVectorizer":
         return _dicts(first, X)
-    found = _documents(X)
+    found = _documents(X, first) if head in _OF_DOCUMENTS else _documents(X)
     if found is None and head in _OF_DOCUMENTS:
         raise SampleError(
             f"{head} takes documents, and the sample is a {type(X).__name__} that is no sequence of strings",
@@ -56,16 +56,27 @@ def _head(est: Any) -> Any:
 
 
 # --- documents ------------------------------------------------------------------------------------------------------
-def _documents(X: Any) -> tuple[Any, Schema] | None:
-    cells = _cells(X)
+def _documents(X: Any, vectorizer: Any = None) -> tuple[Any, Schema] | None:
+    cells, encoding = _cells(X), None
     if cells is None:
         return None
+    if vectorizer is not None and any(isinstance(cell, bytes) for cell in cells):
+        encoding = (vectorizer.encoding, vectorizer.decode_error)
+        if not is_encoding(encoding[0]):
+            raise SampleError(
+                f"{type(vectorizer).__name__}(encoding={encoding[0]!r}) decodes by a codec that models do not take",
+                "decode the documents before the pipeline, and pass strings",
+            )
+        try:
+            cells = decoded(cells, *encoding)
+        except InputError as error:
+            raise SampleError(error.cause, error.remedy) from None
     present = [cell for cell in cells.tolist() if not _missing(cell)]
     if not present or not all(isinstance(cell, str) for cell in present):
         return None
     name = getattr(X, "name", None)
     column = Column(name if isinstance(name, str) and name else DOCUMENT, "string")
-    return cells, Schema("columns", (column,), rows="documents")
+    return cells, Schema("columns", (column,), rows="documents", encoding=encoding)
 
 
 def _cells(X: Any) -> Any:

@@ -6,6 +6,7 @@ read at run time. Needs nothing but the standard library, so a device reads it a
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -19,6 +20,8 @@ ColumnKind = Literal["float64", "float32", "int64", "bool", "string", "any"]
 # Missing cells of a string column.
 Null = Literal["nan", "none", "both"]
 # What a single row is.
+DECODE_ERRORS = ("strict", "ignore", "replace")
+_SLOW = ("idna", "punycode")
 RowForm = Literal["table", "documents", "dicts"]
 # What a cell of several items is, and how messages call a column of them.
 Items = Literal["tokens", "pairs", "dicts"]
@@ -62,12 +65,15 @@ class Schema:
 
     ``rows`` "documents": a row is the cell of the one column: a string, as a vectoriser takes it, or several items, as
     a FeatureHasher does. "dicts": a row is a dict whose keys may be absent, and then mean 0 or, of strings, nothing.
+
+    ``encoding``: how documents that are bytes are decoded, and what becomes of errors (``DECODE_ERRORS``).
     """
 
     form: Literal["columns", "matrix"]
     columns: tuple[Column, ...]
     extra: Extra = "refused"
     rows: RowForm = "table"
+    encoding: tuple[str, str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,16 +85,20 @@ class Schema:
         return cast("Kind", self.columns[0].kind)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "form": self.form,
-            "columns": [
-                {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null}
-                | ({"unit": c.unit} if c.unit else {})
-                | ({"items": c.items} if c.items else {})
-                for c in self.columns
-            ],
-            "extra": self.extra,
-        } | ({} if self.rows == "table" else {"rows": self.rows})
+        return (
+            {
+                "form": self.form,
+                "columns": [
+                    {"name": c.name, "kind": c.kind, "used": c.used, "null": c.null}
+                    | ({"unit": c.unit} if c.unit else {})
+                    | ({"items": c.items} if c.items else {})
+                    for c in self.columns
+                ],
+                "extra": self.extra,
+            }
+            | ({} if self.rows == "table" else {"rows": self.rows})
+            | _of_encoding(self.encoding)
+        )
 
     @classmethod
     def from_json(cls, data: Any) -> Schema:
@@ -127,4 +137,31 @@ class Schema:
             raise ManifestError("schema.json: rows must be table, documents or dicts, the latter two of columns")
         if rows == "documents" and [c.kind for c in result] != ["string"]:
             raise ManifestError("schema.json: documents are one column of strings")
-        return cls(data["form"], tuple(result), extra, rows)
+        return cls(data["form"], tuple(result), extra, rows, _encoding(data.get("encoding"), rows))
+
+
+def _of_encoding(encoding: tuple[str, str] | None) -> dict[str, Any]:
+    return {} if encoding is None else {"encoding": list(encoding)}
+
+
+def _encoding(given: Any, rows: str) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    if rows != "documents" or not isinstance(given, list) or len(given) != 2 or given[1] not in DECODE_ERRORS:
+        raise ManifestError("schema.json: encoding must be a codec and strict, ignore or replace, of documents")
+    if not is_encoding(given[0]):
+        raise ManifestError(f"schema.json: {given[0]!r:.40} is no encoding of texts")
+    return given[0], given[1]
+
+
+def is_encoding(name: Any) -> bool:
+    """Whether Python decodes bytes to strings by this name, in a time linear in them."""
+    try:
+        # Those of host names take a time that grows with the square, and others such as zip give no strings.
+        return (
+            isinstance(name, str)
+            and codecs.lookup(name).name not in _SLOW
+            and isinstance(b"a".decode(name, "ignore"), str)
+        )
+    except (LookupError, ValueError):  # ValueError: a name with a NUL
+        return False

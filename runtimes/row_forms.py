@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.errors import ShapeError
+from edgeml.errors import ColumnTypeError, ShapeError
 from edgeml.runtimes.cells import is_from
 from edgeml.schema import ITEMS, Items, Schema
 
@@ -28,7 +28,12 @@ def special_rows(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
     if schema.rows == "dicts":
         return _dicts(X, schema)
     column = schema.columns[0]
-    return _documents(X) if column.items is None else _items(X, column.name, column.items)
+    if column.items is not None:
+        return _items(X, column.name, column.items)
+    found = _documents(X)
+    if found is None or schema.encoding is None:
+        return found
+    return found[0], [decoded(found[1][0], *schema.encoding)]
 
 
 def special_row(row: Any, schema: Schema) -> bool:
@@ -37,8 +42,27 @@ def special_row(row: Any, schema: Schema) -> bool:
         return isinstance(row, Mapping)
     column = schema.columns[0]
     if column.items is None:
-        return row is None or isinstance(row, (str, float))
+        return row is None or isinstance(row, (str, float)) or (schema.encoding is not None and type(row) is bytes)
     return not (isinstance(row, str) or _is_record(row, column.name, column.items))
+
+
+def decoded(cells: Any, encoding: str, errors: str) -> Any:
+    """The cells of a column, those that are bytes as the strings they encode; without any the column as it is.
+
+    Raises ColumnTypeError naming the row of bytes that are none.
+    """
+    if not any(isinstance(cell, bytes) for cell in cells):
+        return cells
+    result = np.empty(len(cells), dtype=object)
+    for at, cell in enumerate(cells):
+        try:
+            result[at] = cell.decode(encoding, errors) if isinstance(cell, bytes) else cell
+        except UnicodeError as error:
+            raise ColumnTypeError(
+                f"row {at}: the document is no {encoding}: {error}",
+                "decode the texts before, or fit the vectoriser with decode_error='replace'",
+            ) from None
+    return result
 
 
 def _documents(X: Any) -> tuple[int, list[Any]] | None:
@@ -81,12 +105,12 @@ def _dicts(X: Any, schema: Schema) -> tuple[int, list[Any]] | None:
             raise ShapeError(f"row {at} is of type {type(row).__name__}, row 0 is a dict", "pass rows of one form")
     absent = [None if column.kind == "string" else 0.0 for column in schema.columns]
     return len(X), [
-        [_cell_of(row.get(c.name, nothing), nothing) for row in X]
+        [_cell_of(row.get(c.name, nothing), nothing, c.name, at) for at, row in enumerate(X)]
         for c, nothing in zip(schema.columns, absent, strict=True)
     ]
 
 
-def _cell_of(value: Any, nothing: float | None) -> Any:
+def _cell_of(value: Any, nothing: float | None, name: str, at: int) -> Any:
     """The cell of a key that is a column of numbers, or where ``nothing`` is None of strings.
 
     A value of the other kind is a feature of another name, which was not there in fit; a list of one string is it.
@@ -94,7 +118,13 @@ def _cell_of(value: Any, nothing: float | None) -> Any:
     if nothing is None:
         if isinstance(value, Number):
             return None
-        if isinstance(value, (list, tuple)) and len(value) < 2:
-            return value[0] if value else None
+        if isinstance(value, (list, tuple, set, frozenset)):
+            if len(value) > 1:
+                raise ColumnTypeError(
+                    f"column {name!r}, row {at}: a {type(value).__name__} of {len(value)} strings, and in the sample "
+                    "the key held one string a row",
+                    "compile the pipeline with a sample in which a row has a list of strings under this key",
+                )
+            return next(iter(value), None)
         return value
     return nothing if isinstance(value, (str, list, tuple)) else value

@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from edgeml.errors import FormatError
 from edgeml.ir.program import Node
+from edgeml.ir.text import token_pattern
 from edgeml.targets.onnx_graph import ML, Tensor, Writer, cell_text, lowers
 from edgeml.targets.onnx_text_classes import (
     FINAL,
@@ -39,6 +40,10 @@ _END = np.iinfo(np.int64).max
 _ONE = np.array([1], np.int64)
 _NOTHING = "\ufdd0"  # a noncharacter, which stands for "no term" and for "not in the table"
 _SPACE = r"\s"
+_SEQUENCES_ONLY = (
+    "expressions, which prefer the longest alternative and see no letters around, stand here for sequences of "
+    "characters and sets with one variable count at most"
+)
 
 
 @lowers("Terms")
@@ -47,9 +52,10 @@ def terms(w: Writer, node: Node, x: Tensor) -> ir.Value:
     w.opsets[MICROSOFT] = 1
     found = tokens(attrs["pattern"]) if attrs["analyzer"] == "word" else None
     if attrs["analyzer"] == "word" and found is None:
+        simple = token_pattern(attrs["pattern"]) is not None
         raise FormatError(
             f"step {node.origin or 'pipeline'} takes texts apart by {attrs['pattern']!r}, and onnxruntime's regular "
-            r"expressions have no \b for letters beyond ASCII",
+            + (r"expressions have no \b for letters beyond ASCII" if simple else _SEQUENCES_ONLY),
             r"use a token_pattern without \b, or of classes of \w between two of them, or leave out the format onnx",
         )
     texts = _changed(w, w.op("Reshape", w.all_rows(x), np.array([-1])), attrs, found.classes if found else ())

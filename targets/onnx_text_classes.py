@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from edgeml.ir.text import pattern_atoms, strip_accents_ascii, strip_accents_unicode
+from edgeml.ir.text import pattern_atoms, strip_accents_ascii, strip_accents_unicode, token_pattern
 
 SIGMA, MEDIAL, FINAL = "Σ", "σ", "ς"
 _SURROGATES = range(0xD800, 0xE000)  # no UTF-8 has them
@@ -61,7 +61,10 @@ class Tokens:
 
 
 def tokens(pattern: str) -> Tokens | None:
-    """The expressions of a token pattern; None where RE2, whose \\b is for ASCII only, has none."""
+    """The expressions of a token pattern; None where RE2, whose \\b is for ASCII only, has none, and
+    beyond the simple subset."""
+    if token_pattern(pattern) is None:
+        return None
     at_start, at_end, atoms = pattern_atoms(pattern)
     if at_start != at_end or re.match(pattern, "") is not None:
         return None

@@ -19,7 +19,17 @@ from edgeml.ir.ops_tensor import NUMBERS
 from edgeml.ir.program import Attr, ValueType
 from edgeml.ir.sparse import SOURCES, Sparse
 from edgeml.ir.table import Array, Infer, op
-from edgeml.ir.text import ACCENTS, ANALYZERS, DEFAULT_PATTERN, Analyzer, hashed, token_pattern
+from edgeml.ir.text import (
+    ACCENTS,
+    ANALYZERS,
+    DEFAULT_PATTERN,
+    Analyzer,
+    find_tokens,
+    hashed,
+    token_pattern,
+    without_group,
+)
+from edgeml.ir.text_patterns import PatternError
 
 Types = Sequence[ValueType]
 Attrs = Mapping[str, Attr]
@@ -29,7 +39,7 @@ ANALYSIS = {
     "high": "int",
     "lowercase": "bool",
     "accents": "str",  # "", "ascii" or "unicode": how they are stripped
-    "pattern": "str",  # of tokens; see text.token_pattern
+    "pattern": "str",  # of tokens; see text.find_tokens
     "stop_words": "keys",
 }
 _MOST_NGRAM = 100
@@ -43,8 +53,11 @@ def _check_analysis(types: Types, attrs: Attrs) -> None:
         raise ProgramError(f"no way to take texts apart: {attrs['analyzer']!r:.40}, {attrs['accents']!r:.40}")
     if not 1 <= attrs["low"] <= attrs["high"] <= _MOST_NGRAM:
         raise ProgramError(f"n-grams of {attrs['low']} to {attrs['high']}")
-    if token_pattern(attrs["pattern"]) is None:
-        raise ProgramError(f"a pattern of tokens that is not one of ours: {attrs['pattern']!r:.80}")
+    try:
+        find_tokens(attrs["pattern"])
+    except PatternError as error:
+        shown = f"{attrs['pattern']!r:.80}"
+        raise ProgramError(f"a pattern of tokens that is not one of ours: {shown} has {error}") from None
     if not isinstance(attrs["stop_words"], tuple) or not all(isinstance(w, str) for w in attrs["stop_words"]):
         raise ProgramError("stop words are strings")
 
@@ -162,6 +175,6 @@ def hashed_terms(x: Array, columns: int, signed: bool, binary: bool, dtype: str,
 
 
 __all__ = [
-    "ACCENTS", "ANALYSIS", "ANALYZERS", "DEFAULT_PATTERN", "check_vocabulary", "counts", "places", "rows_of", "source",
-    "token_pattern",
+    "ACCENTS", "ANALYSIS", "ANALYZERS", "DEFAULT_PATTERN", "PatternError", "check_vocabulary", "counts", "find_tokens",
+    "places", "rows_of", "source", "token_pattern", "without_group",
 ]  # fmt: skip

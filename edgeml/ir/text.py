@@ -2,8 +2,8 @@
 
 In comes a string and the settings of a vectoriser, out goes the list of its terms in order. Case, accents and word
 characters are those of Python's own ``str.lower``, ``unicodedata`` and ``re``: no host locale takes part. A bundle
-never brings a regular expression of its own choice: only the patterns that ``token_pattern`` knows are ever compiled,
-none of which goes back over a run of characters more than once. Called by ``ops_text``.
+never brings a regular expression of its own choice: only the patterns of ``token_pattern`` and of ``text_patterns`` are
+ever run, in a time linear in the document. Called by ``ops_text``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from edgeml.ir.text_patterns import finder
+
 ANALYZERS = ("word", "char", "char_wb")
 ACCENTS = ("", "ascii", "unicode")
 DEFAULT_PATTERN = r"(?u)\b\w\w+\b"
@@ -22,6 +24,7 @@ _MOST_ATOMS = 16
 
 _SPACES = re.compile(r"\s\s+")
 _PATTERN = re.compile(r"(?:\(\?u\))?(?P<start>\\b)?(?P<atoms>.+?)(?P<end>\\b)?", re.DOTALL)
+_GROUPED = re.compile(r"(\(\?u\))?(\\b)?\((?!\?)(.+)\)(\\b)?", re.DOTALL)
 _ATOM = re.compile(
     r"(?P<set>\\[wWdDsS]|\.|\[\^?(?:\\[wWdDsS\\\[\]^.-]|[^\\\[\]&~|-]|-(?!-))+\]"
     r"|\\[.+*?$^|()\[\]{}\\'-]|[A-Za-z0-9_'@#%&:;,=/ -])"
@@ -58,6 +61,23 @@ def token_pattern(pattern: str) -> re.Pattern[str] | None:
         return re.compile(pattern)
     except (re.error, OverflowError):
         return None
+
+
+def find_tokens(pattern: str) -> Callable[[str], list[str]]:
+    """What finds the tokens of a text, as ``re.findall`` does. Raises PatternError saying what the pattern has that is
+    not run in bounded time.
+    """
+    simple = token_pattern(pattern)
+    return finder(pattern).findall if simple is None else simple.findall
+
+
+def without_group(pattern: str) -> str:
+    """The pattern of the simple subset that gives what ``(pattern)`` gives, its one group around all it takes; any
+    other pattern as it is.
+    """
+    found = _GROUPED.fullmatch(pattern)
+    simple = pattern if found is None else "".join(part or "" for part in found.groups())
+    return pattern if token_pattern(simple) is None else simple
 
 
 def pattern_atoms(pattern: str) -> tuple[bool, bool, list[tuple[str, str]]]:
@@ -114,9 +134,8 @@ class Analyzer:
     _find: Callable[[str], list[str]] | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        compiled = token_pattern(self.pattern) if self.analyzer == "word" else None
         object.__setattr__(self, "_stop", frozenset(self.stop_words))
-        object.__setattr__(self, "_find", None if compiled is None else compiled.findall)
+        object.__setattr__(self, "_find", find_tokens(self.pattern) if self.analyzer == "word" else None)
 
     def __call__(self, document: str) -> Sequence[str]:
         text = document.lower() if self.lowercase else document

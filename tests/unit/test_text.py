@@ -169,8 +169,7 @@ REFUSED = {
     "tokenizer": (TfidfVectorizer(tokenizer=str.split, token_pattern=None), r"tokenizer='split'(.|\n)*token_pattern"),
     "analyzer": (HashingVectorizer(analyzer=_words), r"analyzer='_words'(.|\n)*char_wb"),
     "strip_accents": (CountVectorizer(strip_accents=_lower), "strip_accents"),
-    "token_pattern": (CountVectorizer(token_pattern=r"(\w)\w+"), r"token_pattern(.|\n)*classes"),
-    "dtype": (CountVectorizer(dtype=np.uint8), r"dtype='uint8'(.|\n)*float64"),
+    "token_pattern": (CountVectorizer(token_pattern=r"\w\w++"), r"token_pattern(.|\n)*possessive(.|\n)*classes"),
 }
 
 
