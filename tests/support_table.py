@@ -87,6 +87,8 @@ def variants_of(name: str) -> list[Variant]:
 # What a part of the compiler's message means, where the part alone does not tell: the first that is in it counts.
 _MEANING = (
     ("locale", "onnxruntime's string operators depend on the host's locale"),
+    ("letters beyond ASCII", "onnxruntime's regular expressions have no \\b for letters beyond ASCII"),
+    ("one variable count", "onnxruntime's regular expressions prefer the longest alternative"),
     ("float64", "what follows needs float64"),
     ("integers", "integers beyond int32"),
     ("int32", "integers beyond int32"),

@@ -122,6 +122,8 @@ def collinear(count=60, width=4):
         (make_pipeline(StandardScaler(), PCA(4)), collinear(), True),
         (make_pipeline(StandardScaler(), PCA(2)), collinear(), False),
         (PCA(), collinear()[:, :-1], False),
+        (PCA(2, whiten=True), collinear()[:, :-1], True),  # the square of the variances
+        (PCA(2, whiten=True), rows(), False),
         (make_pipeline(OneHotEncoder(sparse_output=False), PCA()), rows() // 3, True),
         (make_pipeline(StandardScaler(), FactorAnalysis(2)), collinear(), True),
         (make_pipeline(StandardScaler(), FactorAnalysis(1)), collinear()[:, :-1], False),

@@ -2,7 +2,7 @@ import inspect
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from sklearn.decomposition import PCA, FactorAnalysis, IncrementalPCA, TruncatedSVD
 
 from edgeml.converters import CONVERTERS, to_program
 from edgeml.errors import NonFiniteError
@@ -69,6 +69,26 @@ def test_score_samples_is_not_computed_unless_asked_for():
     est = PCA(3).fit(X)
     program = to_program(est, schema_of(X), {"transform": ("matrix", "<f8")})
     assert [node.op for node in program.nodes] == ["CheckFinite", "Linear"]
+
+
+@pytest.mark.parametrize(
+    ("est", "noise", "small"),
+    [
+        (PCA(4), 1.0, True),
+        (PCA(4, whiten=True), 5.0, True),
+        (FactorAnalysis(4), 1.0, True),
+        (PCA(4), 1e-3, False),  # what the components explain would cancel the rest
+        (PCA(200), 1.0, False),  # no smaller
+    ],
+)
+def test_a_precision_of_many_columns_is_kept_as_its_components(est, noise, small):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(320, 4)) @ rng.normal(size=(4, 300)) + rng.normal(size=(320, 300)) * noise
+    est.fit(X)
+    program = to_program(est, schema_of(X), {"score_samples": ("vector", "<f8")})
+    cells = sum(node.attrs["weight"].size for node in program.nodes if node.op == "Linear")
+    assert (cells == 4 * 300) if small else (cells == 300 * 300)
+    np.testing.assert_allclose(interpreter.run(program, {"X": X})["score_samples"], est.score_samples(X), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

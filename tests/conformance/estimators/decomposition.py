@@ -64,6 +64,12 @@ def signals32() -> Any:
     return X.astype(np.float32), None
 
 
+def many_columns() -> Any:
+    """300 columns, of which four numbers explain a part: the precision is kept as its components."""
+    rng = np.random.default_rng(8)
+    return rng.normal(size=(320, 4)) @ rng.normal(size=(4, 300)) + rng.normal(size=(320, 300)), None
+
+
 def _rows(data: Any) -> Any:
     """Rows of other data without their targets, under its name."""
 
@@ -100,6 +106,7 @@ VARIANTS = (
     variant(PCA(n_components="mle"), IRIS),
     variant(PCA(), ONE),
     variant(PCA(n_components=2), IRIS32),
+    *(variant(est, many_columns) for est in (PCA(4), PCA(4, whiten=True), FactorAnalysis(4))),
     *(variant(IncrementalPCA(**p), IRIS) for p in ({}, {"n_components": 2, "whiten": True, "batch_size": 50})),
     *(variant(TruncatedSVD(random_state=0, **p), IRIS) for p in ({}, {"n_components": 3, "algorithm": "arpack"})),
     variant(TruncatedSVD(random_state=0), counts32),
