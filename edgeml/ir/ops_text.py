@@ -95,7 +95,7 @@ def source(
         def evaluate(*xs: Array, **given: Any) -> Array:
             return function(*xs, **given).dense()
 
-        evaluate.__doc__ = function.__doc__
+        evaluate.__doc__, evaluate.__module__ = function.__doc__, function.__module__
         op(name, arity, infer, attrs)(evaluate)
         SOURCES[name] = function
         return function

@@ -290,7 +290,7 @@ def test_a_numba_that_cannot_compile_is_no_failure(folder, monkeypatch, caplog):
 
 def test_sources_that_cannot_be_read_are_no_failure(tmp_path, monkeypatch, caplog):
     """As in an application that was frozen."""
-    monkeypatch.setattr(key.elementary, "__file__", str(tmp_path / "absent.py"))
+    monkeypatch.setattr(key.ir, "__file__", str(tmp_path / "absent" / "__init__.py"))
     assert library._entry.__wrapped__("") is None
     assert "EdgeML's own sources cannot be read" in caplog.text
 

@@ -101,7 +101,7 @@ def test_many_components_and_columns_stay_few_operations(kind, tmp_path):
     wide = RNG.normal(size=(60, 200 if kind in ("spherical", "diag") else 8))
     model = GaussianMixture(20, covariance_type=kind, random_state=0).fit(wide)
     with edgeml.compile(model, wide, output=tmp_path / "m.edgeml", formats=["native"]) as bundle:
-        assert bundle.json("report.json")["lowered_ops"] < (40 if kind in ("spherical", "diag") else 40 + 5 * 20)
+        assert bundle.json("report.json")["lowered_ops"] < (55 if kind in ("spherical", "diag") else 55 + 5 * 20)
 
 
 def _same_log_proba(fitted, rows, path):
