@@ -88,6 +88,8 @@ def variants_of(name: str) -> list[Variant]:
 _MEANING = (
     ("locale", "onnxruntime's string operators depend on the host's locale"),
     ("letters beyond ASCII", "onnxruntime's regular expressions have no \\b for letters beyond ASCII"),
+    ("lists or dicts", "an ONNX tensor holds no lists or dicts"),
+    ("bytes of a string", "onnxruntime has no operator that gives the bytes of a string"),
     ("one variable count", "onnxruntime's regular expressions prefer the longest alternative"),
     ("float64", "what follows needs float64"),
     ("integers", "integers beyond int32"),

@@ -34,7 +34,7 @@ PROFILE_ROWS = 100_000
 # Of one method's answers to the rows that parity is measured on: 32 MB. Terms of texts make a million columns.
 PARITY_CELLS = 2**22
 # Of any value on the way there, so many times that: 400 MB. An SVC of 300 classes holds 44,850 columns for them: 1,100
-# rows, enough to see that float32 loses its labels, which 374 rows did not show. Texts are held sparse.
+# rows, enough to see that float32 keeps two digits of some scores, which 374 rows did not show. Texts are held sparse.
 WIDER = 12
 SEED = 20  # fixed, so that equal inputs give equal bytes
 
