@@ -8,7 +8,6 @@ same nodes are the body of a Scan over the columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,63 +17,10 @@ from edgeml.ir.metrics import MAHALANOBIS, METRICS
 from edgeml.ir.program import Node
 from edgeml.targets.onnx_graph import DTYPES, Tensor, Writer, lowers
 from edgeml.targets.onnx_search import smallest
+from edgeml.targets.onnx_terms import Cells
+from edgeml.targets.terms import where
 
 _UNROLLED = 12
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """A value in the graph with the operators that steps of a metric use."""
-
-    w: Writer
-    value: ir.Value
-
-    def _with(self, op: str, *inputs: Any) -> _Cells:
-        return _Cells(self.w, self.w.op(op, *(_raw(x) for x in inputs)))
-
-    def __add__(self, other: Any) -> _Cells:
-        return self._with("Add", self, other)
-
-    def __sub__(self, other: Any) -> _Cells:
-        return self._with("Sub", self, other)
-
-    def __rsub__(self, other: Any) -> _Cells:
-        return self._with("Sub", other, self)
-
-    def __mul__(self, other: Any) -> _Cells:
-        return self._with("Mul", self, other)
-
-    def __rmul__(self, other: Any) -> _Cells:
-        return self._with("Mul", other, self)
-
-    def __truediv__(self, other: Any) -> _Cells:
-        return self._with("Div", self, other)
-
-    def __abs__(self) -> _Cells:
-        return self._with("Abs", self)
-
-    def __neg__(self) -> _Cells:
-        return self._with("Neg", self)
-
-    def __lt__(self, other: Any) -> _Cells:
-        return self._with("Less", self, other)
-
-    def __gt__(self, other: Any) -> _Cells:
-        return self._with("Greater", self, other)
-
-    def __eq__(self, other: Any) -> _Cells:  # type: ignore[override]  # cells compare elementwise, as arrays do
-        return self._with("Equal", self, other)
-
-    def __or__(self, other: Any) -> _Cells:
-        return self._with("Or", self, other)
-
-
-def _raw(x: Any) -> Any:
-    return x.value if isinstance(x, _Cells) else np.float64(x)
-
-
-def _choose(condition: _Cells, x: Any, y: Any) -> _Cells:
-    return condition._with("Where", condition, x, y)
 
 
 @lowers("Distances")
@@ -85,8 +31,8 @@ def distances(w: Writer, node: Node, x: Tensor) -> ir.Value:
         return _mahalanobis(w, x, points, attrs["weights"])
     chosen, width = METRICS[metric], float(points.shape[1])
 
-    def power(d: _Cells) -> _Cells:
-        return d._with("Pow", d, attrs["p"])
+    def power(d: Cells) -> Cells:
+        return d.op("Pow", d, attrs["p"])
 
     def step(
         a: ir.Value, b: ir.Value, column: ir.Value, cells: ir.Value, weight: ir.Value
@@ -96,14 +42,14 @@ def distances(w: Writer, node: Node, x: Tensor) -> ir.Value:
         if x.type.dtype == "float32":
             d, column, cells = (w.cast(v, "float64") for v in (d, column, cells))
         first, second = chosen.step(
-            _choose,
+            where,
             power,
-            _Cells(w, a),
-            _Cells(w, b),
-            _Cells(w, column),
-            _Cells(w, cells),
-            _Cells(w, d),
-            _Cells(w, weight),
+            Cells(w, a),
+            Cells(w, b),
+            Cells(w, column),
+            Cells(w, cells),
+            Cells(w, d),
+            Cells(w, weight),
         )
         return first.value, second.value
 
@@ -117,7 +63,7 @@ def distances(w: Writer, node: Node, x: Tensor) -> ir.Value:
             a, b = step(a, b, column, w.stored(points[None, :, j]), w.stored(weights[j : j + 1, None]))
     else:
         a, b = _scan(w, step, (a, b), (x.value, w.stored(points), w.stored(weights[:, None, None])), x, points.shape[0])
-    result: ir.Value = chosen.finish(_choose, _Cells(w, a), _Cells(w, b), width).value
+    result: ir.Value = chosen.finish(where, Cells(w, a), Cells(w, b), width).value
     return result
 
 

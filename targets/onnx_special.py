@@ -6,8 +6,6 @@ edgeml/ir/elementary_*.py are written out in the graph, through values that have
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
@@ -22,22 +20,8 @@ from edgeml.ir.elementary_special import (
 )
 from edgeml.ir.program import Node
 from edgeml.targets.onnx_graph import Tensor, Writer, lowers
-from edgeml.targets.terms import Term, unary, where
-
-
-class _Term(Term):
-    """A float64 or bool value of the graph."""
-
-    def __init__(self, writer: Writer, value: ir.Value) -> None:
-        self.writer, self.value = writer, value
-
-    def op(self, name: str, *operands: Any) -> _Term:
-        return _Term(self.writer, self.writer.op(name, *(_operand(x) for x in operands)))
-
-
-def _operand(x: Any) -> Any:
-    return x.value if isinstance(x, _Term) else np.float64(x)
-
+from edgeml.targets.onnx_terms import Cells
+from edgeml.targets.terms import unary, where
 
 _GRAPH = Vocabulary(
     where=where,
@@ -69,23 +53,23 @@ def own(w: Writer, node: Node, *xs: Tensor) -> ir.Value:
 
 @lowers(*_FORMULAS)
 def formula(w: Writer, node: Node, x: Tensor) -> ir.Value:
-    return _rounded(w, node, _FORMULAS[node.op](_Term(w, w.as_float64(x))).value)
+    return _rounded(w, node, _FORMULAS[node.op](Cells(w, w.as_float64(x))).value)
 
 
 @lowers("BesselK")
 def bessel_k(w: Writer, node: Node, x: Tensor) -> ir.Value:
-    result = _bessel_k(_Term(w, w.as_float64(x)), *bessel_constants(node.attrs["order"]))
+    result = _bessel_k(Cells(w, w.as_float64(x)), *bessel_constants(node.attrs["order"]))
     return _rounded(w, node, result.value)
 
 
 @lowers("Convolve")
 def convolve(w: Writer, node: Node, x: Tensor, y: Tensor) -> ir.Value:
     columns = np.arange(node.type.width)
-    a, b = _Term(w, x.value), _Term(w, y.value)
-    total = a * _Term(w, w.op("Gather", b.value, np.array([0]), axis=1))
+    a, b = Cells(w, x.value), Cells(w, y.value)
+    total = a * Cells(w, w.op("Gather", b.value, np.array([0]), axis=1))
     for j in columns[1:]:
-        moved = _Term(w, w.op("Gather", a.value, np.roll(columns, j), axis=1))
-        total = total + moved * _Term(w, w.op("Gather", b.value, np.array([j]), axis=1))
+        moved = Cells(w, w.op("Gather", a.value, np.roll(columns, j), axis=1))
+        total = total + moved * Cells(w, w.op("Gather", b.value, np.array([j]), axis=1))
     return total.value
 
 

@@ -127,7 +127,7 @@ class Finder:
         return result
 
     def _run(
-        self, text: str, state: int, at: int, members: dict[str, frozenset[str]], seen: list[int]
+        self, text: str, state: int, at: int, members: dict[str, frozenset[str]], seen: list[int] | _Marks
     ) -> tuple[int, int, int] | None:
         """Where the group starts and ends and where the match that begins in this state ends, if there is one.
 
@@ -151,7 +151,7 @@ class Finder:
                         break
                 elif kind == _LOOK:
                     first, wanted, back = what
-                    there = at >= back and self._run(text, first, at - back, members, _Marks()) is not None  # type: ignore[arg-type]  # a list of any length
+                    there = at >= back and self._run(text, first, at - back, members, _Marks()) is not None
                     if there != wanted:
                         break
                 elif kind == _SAVE:

@@ -124,13 +124,14 @@ def reordered(
     for part in _batches(len(over)):
         rows = over[part]
         for before, after in _added_anew(program, sample.take(rows), sample, method):
-            trial, own = expected.copy(), expected.copy()
-            own[rows] = before.reshape(own[rows].shape)
-            kept = row_errors(expected, own, method, measure)[rows] <= limit
+            trial = expected.copy()
             with np.errstate(invalid="ignore"):
                 trial[rows] += (after - before).reshape(trial[rows].shape).astype(trial.dtype)
-            movement = row_errors(expected, trial, method, measure)[rows]
-            moved[part] = np.maximum(moved[part], np.where(kept | (not repeated), movement, 0.0))
+            moved[part] = np.maximum(moved[part], row_errors(expected, trial, method, measure)[rows])
+        if repeated:
+            own = expected.copy()
+            own[rows] = before.reshape(own[rows].shape)
+            moved[part][row_errors(expected, own, method, measure)[rows] > limit] = 0.0
     rest = errors.copy()
     rest[over[errors[over] <= FACTOR * moved]] = 0.0
     return int((rest != errors).sum()), float(rest.max())
